@@ -1,0 +1,1 @@
+"""Neural architecture search and hyper-parameter search for PyTorch Lightning."""
