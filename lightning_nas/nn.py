@@ -1,0 +1,34 @@
+"""torch.nn's names, and the choices: `import lightning_nas.nn as nn` in a model space.
+
+Everything from `torch.nn` is torch's own; nothing is wrapped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch.nn as _torch_nn
+
+from lightning_nas.mutables.cell import Cell
+from lightning_nas.mutables.choice import ValueChoice
+from lightning_nas.mutables.layers import InputChoice, LayerChoice, Repeat, Zero
+
+if TYPE_CHECKING:
+    from torch.nn import *  # noqa: F403
+
+_CHOICES = ["Cell", "InputChoice", "LayerChoice", "Repeat", "ValueChoice", "Zero"]
+
+__all__ = [*_CHOICES, *(name for name in dir(_torch_nn) if not name.startswith("_"))]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        return getattr(_torch_nn, name)
+    except AttributeError:
+        raise AttributeError(
+            f"Neither torch.nn nor lightning_nas.nn has {name!r}; the choices are {', '.join(_CHOICES)}."
+        ) from None
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
