@@ -137,7 +137,9 @@ class Cell(Choice):
                 f"({num_ops_per_node=}, {num_predecessors=})."
             )
         states = num_predecessors + num_nodes
-        is_list = not isinstance(merge_op, str) and all(0 <= s < states for s in merge_op) and len(merge_op) > 0
+        is_list = (
+            not isinstance(merge_op, str) and all(0 <= s < states for s in merge_op) and len(merge_op) > 0
+        )
         if merge_op not in ("all", "loose_end") and not is_list:
             raise SpaceError(
                 f"Cell at {self.site}: `merge_op` must be 'all', 'loose_end' or states below {states}, "

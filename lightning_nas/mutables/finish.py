@@ -16,6 +16,7 @@ from lightning_nas.mutables.choice import Choice
 from lightning_nas.mutables.chooser import Chooser, Explorer, Recorder
 from lightning_nas.mutables.values import Expression, Traced, expression_of, plain
 
+
 def finish(root: nn.Module, chooser: Chooser) -> dict[str, Expression]:
     """Finishes a model whose constructor ran under `chooser`. Changes `root` in place.
 
@@ -109,6 +110,7 @@ def _substitute(root: nn.Module, chooser: Chooser) -> None:
                 walk(child, _join(path, name))
 
     walk(root, "")
+
     def replaced(value: Any, path: str) -> Any:
         if isinstance(value, Choice) and id(value) not in settled:
             raise SpaceError(

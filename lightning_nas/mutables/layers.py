@@ -213,7 +213,9 @@ class InputChoice(Choice):
 
     def forward(self, inputs: Sequence[torch.Tensor]) -> Any:  # noqa: D102
         if len(inputs) != self.n_candidates:
-            raise ValueError(f"InputChoice takes a list of {self.n_candidates} tensors, but got {len(inputs)}.")
+            raise ValueError(
+                f"InputChoice takes a list of {self.n_candidates} tensors, but got {len(inputs)}."
+            )
         return reduce_inputs(inputs[: 1 if self.n_chosen is None else self.n_chosen], self.reduction)
 
 

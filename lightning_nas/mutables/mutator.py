@@ -165,9 +165,6 @@ def trace(model: nn.Module) -> fx.GraphModule:
 
 def mutated(model: nn.Module, mutators: Sequence[Mutator], chooser: Chooser) -> nn.Module:
     """`model` after all edits; at the defaults, `model` itself."""
-    labels = [mutator.label for mutator in mutators]
-    if len(set(labels)) < len(labels):
-        raise SpaceError(f"Mutators need different labels, but got {labels}.")
     if isinstance(chooser, Defaults):
         return model
     graph = trace(model)

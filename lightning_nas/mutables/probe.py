@@ -249,7 +249,9 @@ class _Probe:
         return SearchSpace(
             domains,
             {
-                label: Condition(*({n: tuple(v for v in domains[n] if v in vs) for n, vs in c} for c in found))
+                label: Condition(
+                    *({n: tuple(v for v in domains[n] if v in vs) for n, vs in c} for c in found)
+                )
                 for label, found in clauses.items()
                 if frozenset() not in found
             },
@@ -306,7 +308,9 @@ def _joined(one: _Clause, other: _Clause) -> _Clause | None:
 def _absorbed(clauses: Iterable[_Clause]) -> _Clauses:
     """Clauses without those that a weaker one makes superfluous."""
     kept: list[_Clause] = []
-    for clause in sorted(clauses, key=lambda c: (len(c), -sum(len(vs) for _, vs in c), repr(sorted(c, key=repr)))):
+    for clause in sorted(
+        clauses, key=lambda c: (len(c), -sum(len(vs) for _, vs in c), repr(sorted(c, key=repr)))
+    ):
         values = dict(clause)
         if not any(all(n in values and values[n] <= vs for n, vs in weaker) for weaker in kept):
             kept.append(clause)
@@ -317,7 +321,9 @@ def _absorbed(clauses: Iterable[_Clause]) -> _Clauses:
 def _untouched_random_states() -> Iterator[None]:
     """Leaves the random states of Python, numpy and torch as they were."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()):
+    with torch.random.fork_rng(
+        devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    ):
         try:
             yield
         finally:

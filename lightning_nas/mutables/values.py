@@ -2,7 +2,8 @@
 
 While a model space runs at its defaults, a `ValueChoice` is an `int`, `float`, `str` or `tuple` of
 a subclass that carries an `Expression` through arithmetic. Code that only wants the number sees
-the number; `expression_of` recovers how the number follows from the choices.
+the number; `expression_of` recovers how the number follows from the choices. What Python computes
+without asking us is forgotten: `int(x)`, `max(x, y)`, `2.5 * x` for an integer x (write `x * 2.5`).
 """
 
 from __future__ import annotations
@@ -174,11 +175,18 @@ TracedInt = _subclass("TracedInt", int, {**_NUMBERS, **_BITS})
 TracedBool = _subclass(
     "TracedBool",
     int,
-    {**_NUMBERS, **_BITS, "__repr__": lambda self: repr(self.plain()), "__str__": lambda self: str(self.plain())},
+    {
+        **_NUMBERS,
+        **_BITS,
+        "__repr__": lambda self: repr(self.plain()),
+        "__str__": lambda self: str(self.plain()),
+    },
     plain_type=bool,
 )
 TracedFloat = _subclass("TracedFloat", float, _NUMBERS)
-TracedStr = _subclass("TracedStr", str, {**_COMPARISONS, "__add__": _binary("add"), "__radd__": _reflected("add")})
+TracedStr = _subclass(
+    "TracedStr", str, {**_COMPARISONS, "__add__": _binary("add"), "__radd__": _reflected("add")}
+)
 TracedTuple = _subclass("TracedTuple", tuple, {"__getitem__": _binary("getitem")})
 
 _TRACED: dict[type, Any] = {

@@ -62,6 +62,9 @@ def model_wrapper(cls: Any = None, *, mutators: Sequence[Mutator] = ()) -> Any:
           (act): GELU(approximate='none')
         )
     """
+    labels = [mutator.label for mutator in mutators]
+    if len(set(labels)) < len(labels):
+        raise SpaceError(f"Mutators of one space need different labels, but got {labels}.")
     if cls is None:
         return functools.partial(model_wrapper, mutators=tuple(mutators))
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
@@ -151,7 +154,9 @@ def fixed_arch(sample: Mapping[str, Any] | str | Path) -> Iterator[None]:
         try:
             loaded = json.loads(Path(sample).read_text())
         except ValueError as error:
-            raise SampleError(f"{sample} must hold a sample as a JSON object, but is no JSON: {error}") from None
+            raise SampleError(
+                f"{sample} must hold a sample as a JSON object, but is no JSON: {error}"
+            ) from None
         sample = loaded
     if not isinstance(sample, Mapping):
         raise SampleError(f"A sample is a mapping of labels to values, but got {sample!r}.")
