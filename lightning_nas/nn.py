@@ -14,11 +14,11 @@ from lightning_nas.mutables.choice import ValueChoice
 from lightning_nas.mutables.layers import InputChoice, LayerChoice, Repeat, Zero
 
 if TYPE_CHECKING:
-    from torch.nn import *  # noqa: F403
+    from torch.nn import *
 
 _CHOICES = ["Cell", "InputChoice", "LayerChoice", "Repeat", "ValueChoice", "Zero"]
 
-__all__ = [*_CHOICES, *(name for name in dir(_torch_nn) if not name.startswith("_"))]  # noqa: PLE0604
+__all__ = [*_CHOICES, *(name for name in dir(_torch_nn) if not name.startswith("_"))]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -37,7 +38,7 @@ class ChosenCell(nn.Module):
 
     def __init__(
         self,
-        operations: Sequence[Any] | Mapping[str, Any],
+        operations: Sequence[Any] | Mapping[Any, Any],
         nodes: Sequence[Sequence[Edge]],
         num_predecessors: int,
         concat: Sequence[int],
@@ -65,7 +66,7 @@ class ChosenCell(nn.Module):
         """Takes the inputs one by one or as one list."""
         given = list(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)) else list(inputs)
         states = list(given) if self.preprocessor is None else list(self.preprocessor(given))
-        for operations, sources in zip(self.operations, self.states):
+        for operations, sources in zip(cast(Iterable[nn.ModuleList], self.operations), self.states):
             edges = [operation(states[source]) for operation, source in zip(operations, sources)]
             total = edges[0]
             for edge in edges[1:]:
@@ -166,7 +167,7 @@ class Cell(Choice):
         elif stage == "default":
             self.default = self._make({n: d.default for n, d in self.domains(label).items()}, label)
 
-    def domains(self, label: str) -> dict[str, Domain]:  # noqa: D102
+    def domains(self, label: str) -> dict[str, Domain]:
         domains: dict[str, Domain] = {}
         for node in self.nodes:
             for k in range(self.num_ops_per_node):
@@ -210,17 +211,17 @@ class Cell(Choice):
             self.concat_dim,
         )
 
-    def chosen(self, values: Mapping[str, Any], label: str) -> nn.Module:  # noqa: D102
+    def chosen(self, values: Mapping[str, Any], label: str) -> nn.Module:
         return self._make(values, label) if self._made is None else self._made
 
-    def made(self) -> Iterable[tuple[str, nn.Module]]:  # noqa: D102
+    def made(self) -> Iterable[tuple[str, nn.Module]]:
         yield "", self.default
 
-    def branches(self, label: str) -> Iterable[Branch]:  # noqa: D102
+    def branches(self, label: str) -> Iterable[Branch]:
         for name in ("preprocessor", "postprocessor"):
             part = getattr(self, name)
             if isinstance(part, nn.Module):
-                yield name, {}, lambda part=part: part
+                yield name, {}, partial(_same, part)
         yield from self._edge_branches(label)
 
     def _edge_branches(self, label: str) -> Iterable[Branch]:
@@ -236,8 +237,12 @@ class Cell(Choice):
     def _operation(self, name: Any, node: int, k: int, state: int) -> Callable[[], nn.Module]:
         candidate = self._operations[name]
         if isinstance(candidate, nn.Module):
-            return lambda: cast(nn.Module, candidate)
-        return lambda: candidate(node, k, state)
+            return partial(_same, candidate)
+        return partial(candidate, node, k, state)
 
-    def forward(self, *inputs: Any) -> Any:  # noqa: D102
+    def forward(self, *inputs: Any) -> Any:
         return self.default(*inputs)
+
+
+def _same(module: nn.Module) -> nn.Module:
+    return module

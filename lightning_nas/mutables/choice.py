@@ -153,7 +153,7 @@ class ValueChoice:
     Source: Retiarii's `nn.ValueChoice` (Zhang et al., OSDI 2020); there it is a lazy expression.
     """
 
-    def __new__(  # noqa: D102
+    def __new__(
         cls, candidates: Sequence[Any], *, label: str | None = None, prior: Sequence[float] | None = None
     ) -> Any:
         frame = sys._getframe(1)

@@ -114,10 +114,10 @@ class Chooser(ABC):
         finally:
             self._owners.pop()
 
-    def on_choice(self, choice: Any, frame: FrameType) -> None:
+    def on_choice(self, choice: Any, frame: FrameType) -> None:  # noqa: B027
         """Called when a module choice is made in the user's `frame`."""
 
-    def on_value(self, label: str, value: Any, frame: FrameType) -> None:
+    def on_value(self, label: str, value: Any, frame: FrameType) -> None:  # noqa: B027
         """Called when a value is chosen in the user's `frame`."""
 
     def next_label(self) -> str:
@@ -175,10 +175,10 @@ class Recorder(Fixed):
         super().__init__(sample)
         self.events: list[Event] = []
 
-    def on_choice(self, choice: Any, frame: FrameType) -> None:  # noqa: D102
+    def on_choice(self, choice: Any, frame: FrameType) -> None:
         self.events.append(Event(_call_in(frame), frame.f_code.co_filename, choice=choice))
 
-    def on_value(self, label: str, value: Any, frame: FrameType) -> None:  # noqa: D102
+    def on_value(self, label: str, value: Any, frame: FrameType) -> None:
         self.events.append(Event(_call_in(frame), frame.f_code.co_filename, label, {label: value}))
 
 

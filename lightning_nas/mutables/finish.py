@@ -6,6 +6,7 @@ Labels are settled, chosen modules take the places of their choices, and traced 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -111,7 +112,7 @@ def _substitute(root: nn.Module, chooser: Chooser) -> None:
 
     walk(root, "")
 
-    def replaced(value: Any, path: str) -> Any:
+    def replaced(path: str, value: Any) -> Any:
         if isinstance(value, Choice) and id(value) not in settled:
             raise SpaceError(
                 f"The choice in `{path}` ({value.site}) is not part of the model: assign it to an attribute "
@@ -120,7 +121,7 @@ def _substitute(root: nn.Module, chooser: Chooser) -> None:
         return settled[id(value)] if isinstance(value, Choice) else value
 
     for module, name, path in _attributes(root):
-        vars(module)[name] = _mapped(vars(module)[name], lambda value, path=path: replaced(value, path))
+        vars(module)[name] = _mapped(vars(module)[name], partial(replaced, path))
 
 
 def _untrace(root: nn.Module) -> dict[str, Expression]:
@@ -143,7 +144,7 @@ def _attributes(root: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
 
 
 def _mapped(value: Any, function: Callable[[Any], Any]) -> Any:
-    """`value` with `function` applied inside lists, tuples and dicts; unchanged containers stay themselves."""
+    """`value` with `function` applied inside lists, tuples and dicts; the same object if nothing changed."""
     if type(value) in (list, tuple):
         items = [_mapped(item, function) for item in value]
         return value if all(a is b for a, b in zip(items, value)) else type(value)(items)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -93,23 +94,23 @@ class LayerChoice(Choice):
     def _child(self, value: Any) -> nn.Module:
         return self.candidate(str(value))
 
-    def domains(self, label: str) -> dict[str, Domain]:  # noqa: D102
+    def domains(self, label: str) -> dict[str, Domain]:
         return {label: self._domain}
 
-    def chosen(self, values: Mapping[str, Any], label: str) -> nn.Module:  # noqa: D102
+    def chosen(self, values: Mapping[str, Any], label: str) -> nn.Module:
         return self._child(values[label])
 
-    def path_of_chosen(self, path: str, values: Mapping[str, Any], label: str) -> str:  # noqa: D102
+    def path_of_chosen(self, path: str, values: Mapping[str, Any], label: str) -> str:
         return f"{path}.{values[label]}"
 
-    def branches(self, label: str) -> Iterable[Branch]:  # noqa: D102
+    def branches(self, label: str) -> Iterable[Branch]:
         for name, value in zip(self._names, self._domain.values):
-            yield name, {label: (value,)}, lambda name=name: self.candidate(name)
+            yield name, {label: (value,)}, partial(self.candidate, name)
 
     def __len__(self) -> int:
         return len(self._names)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self._child(self._domain.default)(*args, **kwargs)
 
 
@@ -143,10 +144,10 @@ class ChosenInputs(nn.Module):
         self.chosen = list(chosen)
         self.reduction = reduction
 
-    def extra_repr(self) -> str:  # noqa: D102
+    def extra_repr(self) -> str:
         return f"chosen={self.chosen}, reduction={self.reduction!r}"
 
-    def forward(self, inputs: Sequence[torch.Tensor]) -> Any:  # noqa: D102
+    def forward(self, inputs: Sequence[torch.Tensor]) -> Any:
         return reduce_inputs([inputs[i] for i in self.chosen], self.reduction)
 
 
@@ -201,17 +202,17 @@ class InputChoice(Choice):
             else Subset(indices, n_chosen)
         )
 
-    def domains(self, label: str) -> dict[str, Domain]:  # noqa: D102
+    def domains(self, label: str) -> dict[str, Domain]:
         return {label: self._domain}
 
-    def chosen(self, values: Mapping[str, Any], label: str) -> ChosenInputs:  # noqa: D102
+    def chosen(self, values: Mapping[str, Any], label: str) -> ChosenInputs:
         value = values[label]
         return ChosenInputs([value] if self.n_chosen == 1 else value, self.reduction)
 
-    def extra_repr(self) -> str:  # noqa: D102
+    def extra_repr(self) -> str:
         return f"{self.n_candidates}, n_chosen={self.n_chosen}, reduction={self.reduction!r}, label={self.label!r}"
 
-    def forward(self, inputs: Sequence[torch.Tensor]) -> Any:  # noqa: D102
+    def forward(self, inputs: Sequence[torch.Tensor]) -> Any:
         if len(inputs) != self.n_candidates:
             raise ValueError(
                 f"InputChoice takes a list of {self.n_candidates} tensors, but got {len(inputs)}."
@@ -290,24 +291,24 @@ class Repeat(Choice):
         self._extend(index + 1)
         return cast(nn.Module, self._modules[str(index)])
 
-    def domains(self, label: str) -> dict[str, Domain]:  # noqa: D102
+    def domains(self, label: str) -> dict[str, Domain]:
         return {} if self._domain is None else {label: self._domain}
 
-    def chosen(self, values: Mapping[str, Any], label: str) -> nn.Sequential:  # noqa: D102
+    def chosen(self, values: Mapping[str, Any], label: str) -> nn.Sequential:
         depth = values.get(label, self._fixed_depth)
         return nn.Sequential(*(self._block(i) for i in range(depth)))
 
-    def branches(self, label: str) -> Iterable[Branch]:  # noqa: D102
+    def branches(self, label: str) -> Iterable[Branch]:
         if self._domain is None:
             for index in range(self._fixed_depth):
-                yield str(index), {}, lambda index=index: self._block(index)
+                yield str(index), {}, partial(self._block, index)
             return
         depths = self._domain.values
         for index in range(depths[-1]):
             clause = {} if index < depths[0] else {label: tuple(d for d in depths if d > index)}
-            yield str(index), clause, lambda index=index: self._block(index)
+            yield str(index), clause, partial(self._block, index)
 
-    def forward(self, x: Any) -> Any:  # noqa: D102
+    def forward(self, x: Any) -> Any:
         for index in range(self._fixed_depth):
             x = self._block(index)(x)
         return x
@@ -343,8 +344,8 @@ class Zero(nn.Module):
         super().__init__()
         self.stride = stride
 
-    def extra_repr(self) -> str:  # noqa: D102
+    def extra_repr(self) -> str:
         return f"stride={self.stride}"
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.zeros_like(x if self.stride == 1 else x[..., :: self.stride, :: self.stride])

@@ -68,7 +68,7 @@ class SkipConnections(Mutator):
         super().__init__(label)
         self._matches = matches
 
-    def mutate(self, model: fx.GraphModule) -> None:  # noqa: D102
+    def mutate(self, model: fx.GraphModule) -> None:
         for node in list(model.graph.nodes):
             if node.op != "call_module" or not self._matches(model.get_submodule(node.target)):
                 continue
@@ -100,7 +100,7 @@ class ReplaceModules(Mutator):
         self._matches = matches
         self._candidates = candidates
 
-    def mutate(self, model: fx.GraphModule) -> None:  # noqa: D102
+    def mutate(self, model: fx.GraphModule) -> None:
         found: dict[str, nn.Module] = {}
         for node in model.graph.nodes:
             if node.op == "call_module":

@@ -320,12 +320,11 @@ def _absorbed(clauses: Iterable[_Clause]) -> _Clauses:
 @contextlib.contextmanager
 def _untouched_random_states() -> Iterator[None]:
     """Leaves the random states of Python, numpy and torch as they were."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(
-        devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    ):
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    is_cuda_used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if is_cuda_used else ()):
         try:
             yield
         finally:
             random.setstate(python_state)
-            np.random.set_state(numpy_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002

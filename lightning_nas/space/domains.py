@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -21,7 +21,7 @@ def value_key(value: Any) -> Hashable:
     """
     kind = type(value)
     if kind is str or kind is int:
-        return value
+        return cast(Hashable, value)
     if kind is list or kind is tuple:
         return ("tuple", *map(value_key, value))
     return (kind.__name__, value)
@@ -181,40 +181,40 @@ class Categorical(Domain):
         object.__setattr__(self, "_cumulative", np.cumsum(prior) / sum(prior))
 
     @property
-    def size(self) -> int:  # noqa: D102
+    def size(self) -> int:
         return len(self.values)
 
     @property
-    def default(self) -> Any:  # noqa: D102
+    def default(self) -> Any:
         return self.values[0]
 
     @property
-    def width(self) -> int:  # noqa: D102
+    def width(self) -> int:
         return len(self.values)
 
     def index(self, value: Any) -> int:
         """The position of `value` among the values. Raises KeyError if it is none."""
         return self._index[value_key(value)]
 
-    def sample(self, rng: np.random.Generator) -> Any:  # noqa: D102
+    def sample(self, rng: np.random.Generator) -> Any:
         if self._cumulative is None:
             return self.values[int(rng.random() * len(self.values))]
         return self.values[int(np.searchsorted(self._cumulative, rng.random(), side="right"))]
 
-    def other(self, value: Any, rng: np.random.Generator) -> Any:  # noqa: D102
+    def other(self, value: Any, rng: np.random.Generator) -> Any:
         if len(self.values) == 1:
             raise SampleError(f"{self} has no value besides {value!r}.")
         drawn = int(rng.random() * (len(self.values) - 1))
         return self.values[drawn + (drawn >= self.index(value))]
 
-    def why_not(self, value: Any) -> str | None:  # noqa: D102
+    def why_not(self, value: Any) -> str | None:
         try:
             known = value_key(_plain(value)) in self._index
         except TypeError:
             known = False
         return None if known else f"{value!r} is not among {list(self.values)}."
 
-    def normalise(self, value: Any) -> Any:  # noqa: D102
+    def normalise(self, value: Any) -> Any:
         return self.values[self.index(super().normalise(value))]
 
     def encode(self, value: Any) -> np.ndarray:
@@ -223,7 +223,7 @@ class Categorical(Domain):
         code[self.index(value)] = 1.0
         return code
 
-    def to_json(self) -> dict[str, Any]:  # noqa: D102
+    def to_json(self) -> dict[str, Any]:
         prior = {} if self.prior is None else {"prior": list(self.prior)}
         return {"type": "categorical", "values": list(self.values), **prior}
 
@@ -272,31 +272,32 @@ class Integer(Domain):
         object.__setattr__(self, "high", self.low + (self.high - self.low) // self.step * self.step)
 
     @property
-    def size(self) -> int:  # noqa: D102
+    def size(self) -> int:
         return (self.high - self.low) // self.step + 1
 
     @property
-    def default(self) -> int:  # noqa: D102
+    def default(self) -> int:
         return self.low
 
     @property
-    def width(self) -> int:  # noqa: D102
+    def width(self) -> int:
         return 1
 
-    def sample(self, rng: np.random.Generator) -> int:  # noqa: D102
+    def sample(self, rng: np.random.Generator) -> int:
         if not self.log:
             return self.low + int(rng.random() * self.size) * self.step
         # Half a unit beyond both ends, so that the ends are as likely as the density there says.
         u = rng.uniform(math.log(self.low - 0.5), math.log(self.high + 0.5))
         return min(max(round(math.exp(u)), self.low), self.high)
 
-    def other(self, value: Any, rng: np.random.Generator) -> int:  # noqa: D102
+    def other(self, value: Any, rng: np.random.Generator) -> int:
         if self.size == 1:
             raise SampleError(f"{self} has no value besides {value!r}.")
         drawn = int(rng.random() * (self.size - 1))
-        return self.low + (drawn + (drawn >= (value - self.low) // self.step)) * self.step
+        skipped = int(value - self.low) // self.step
+        return self.low + (drawn + (drawn >= skipped)) * self.step
 
-    def why_not(self, value: Any) -> str | None:  # noqa: D102
+    def why_not(self, value: Any) -> str | None:
         plain = _plain(value)
         if _is_number(plain, int) and self.low <= plain <= self.high and (plain - self.low) % self.step == 0:
             return None
@@ -308,7 +309,7 @@ class Integer(Domain):
         """The position between the ends, in the logarithm if `log`."""
         return np.array([_position(value, self.low, self.high, self.log)])
 
-    def to_json(self) -> dict[str, Any]:  # noqa: D102
+    def to_json(self) -> dict[str, Any]:
         return {"type": "integer", "low": self.low, "high": self.high, "step": self.step, "log": self.log}
 
     def __iter__(self) -> Iterator[int]:
@@ -352,24 +353,24 @@ class Float(Domain):
             )
 
     @property
-    def size(self) -> int | float:  # noqa: D102
+    def size(self) -> int | float:
         if self.step is not None:
             return math.floor((self.high - self.low) / self.step + 1e-9) + 1
         return 1 if self.low == self.high else math.inf
 
     @property
-    def default(self) -> float:  # noqa: D102
+    def default(self) -> float:
         return self.low
 
     @property
-    def width(self) -> int:  # noqa: D102
+    def width(self) -> int:
         return 1
 
     def _at(self, index: int) -> float:
         # Twelve digits: 0.1 + 2 * 0.1 is written as 0.3.
         return float(f"{self.low + index * (self.step or 0.0):.12g}")
 
-    def sample(self, rng: np.random.Generator) -> float:  # noqa: D102
+    def sample(self, rng: np.random.Generator) -> float:
         if self.step is not None:
             return self._at(int(rng.random() * self.size))
         if self.log:
@@ -377,7 +378,7 @@ class Float(Domain):
             return min(max(drawn, self.low), self.high)
         return self.low + rng.random() * (self.high - self.low)
 
-    def why_not(self, value: Any) -> str | None:  # noqa: D102
+    def why_not(self, value: Any) -> str | None:
         plain = _plain(value)
         if _is_number(plain, (int, float)) and self.low <= plain <= self.high:
             if self.step is None:
@@ -389,7 +390,7 @@ class Float(Domain):
             "." if self.step is None else f" in steps of {self.step:g}."
         )
 
-    def normalise(self, value: Any) -> float:  # noqa: D102
+    def normalise(self, value: Any) -> float:
         plain = float(super().normalise(value))
         return plain if self.step is None else self._at(round((plain - self.low) / self.step))
 
@@ -397,7 +398,7 @@ class Float(Domain):
         """The position between the ends, in the logarithm if `log`."""
         return np.array([_position(value, self.low, self.high, self.log)])
 
-    def to_json(self) -> dict[str, Any]:  # noqa: D102
+    def to_json(self) -> dict[str, Any]:
         return {"type": "float", "low": self.low, "high": self.high, "log": self.log, "step": self.step}
 
     def __iter__(self) -> Iterator[float]:
@@ -426,7 +427,7 @@ class Subset(Domain):
         values, index = _checked_values("Subset", self.values)
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "_index", index)
-        count = (0, len(values)) if self.count is None else _plain(self.count)
+        count: Any = (0, len(values)) if self.count is None else _plain(self.count)
         low, high = (count, count) if _is_number(count, int) else count
         if not (_is_number(low, int) and _is_number(high, int) and 0 <= low <= high <= len(values)):
             raise SpaceError(
@@ -441,19 +442,19 @@ class Subset(Domain):
         return range(low, high + 1)
 
     @property
-    def size(self) -> int:  # noqa: D102
+    def size(self) -> int:
         return sum(math.comb(len(self.values), k) for k in self._counts)
 
     @property
-    def default(self) -> list[Any]:  # noqa: D102
+    def default(self) -> list[Any]:
         counts = self._counts
         return list(self.values[: max(counts[0], min(1, counts[-1]))])
 
     @property
-    def width(self) -> int:  # noqa: D102
+    def width(self) -> int:
         return len(self.values)
 
-    def sample(self, rng: np.random.Generator) -> list[Any]:  # noqa: D102
+    def sample(self, rng: np.random.Generator) -> list[Any]:
         drawn, n = rng.random() * self.size, len(self.values)
         for count in self._counts:
             drawn -= math.comb(n, count)
@@ -461,12 +462,12 @@ class Subset(Domain):
                 break
         return [self.values[i] for i in sorted(rng.choice(n, size=count, replace=False).tolist())]
 
-    def other(self, value: Any, rng: np.random.Generator) -> list[Any]:  # noqa: D102
+    def other(self, value: Any, rng: np.random.Generator) -> list[Any]:
         if self.size == 1:
             raise SampleError(f"{self} has no value besides {value!r}.")
         return self._other_of_infinitely_many(list(value), rng)  # type: ignore[no-any-return]
 
-    def why_not(self, value: Any) -> str | None:  # noqa: D102
+    def why_not(self, value: Any) -> str | None:
         low, high = self.count  # type: ignore[misc]
         wanted = f"{low}" if low == high else f"{low} to {high}"
         wrong = f"{value!r} is not a list of {wanted} different values among {list(self.values)}."
@@ -478,7 +479,7 @@ class Subset(Domain):
             return wrong
         return None if keys <= self._index.keys() and len(keys) == len(value) else wrong
 
-    def normalise(self, value: Any) -> list[Any]:  # noqa: D102
+    def normalise(self, value: Any) -> list[Any]:
         plain = super().normalise(value)
         return [self.values[i] for i in sorted(self._index[value_key(item)] for item in plain)]
 
@@ -488,7 +489,7 @@ class Subset(Domain):
         code[[self._index[value_key(item)] for item in value]] = 1.0
         return code
 
-    def to_json(self) -> dict[str, Any]:  # noqa: D102
+    def to_json(self) -> dict[str, Any]:
         return {"type": "subset", "values": list(self.values), "count": list(self.count)}  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[list[Any]]:

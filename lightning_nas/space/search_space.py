@@ -33,6 +33,7 @@ class SearchSpace(Mapping[str, Domain]):
         SpaceError: if a condition is on a label or value that does not exist, on a continuous label, or
             if conditions go round in circles.
 
+    >>> from lightning_nas.space import Categorical
     >>> space = SearchSpace(
     ...     {"optimizer": Categorical(("adam", "sgd")), "momentum": Categorical((0.0, 0.9))},
     ...     {"momentum": Condition({"optimizer": ["sgd"]})},
