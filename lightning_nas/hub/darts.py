@@ -1,0 +1,202 @@
+"""The cell space of DARTS, which also holds NASNet-A, AmoebaNet-A and PC-DARTS.
+
+Source: Liu, Simonyan and Yang, "DARTS: Differentiable Architecture Search", ICLR 2019 (arXiv:1806.09055),
+sections 2.1 and 3.1. Published sizes (36 channels, 20 layers, 10 classes): DARTS_V1 3,169,414 weights,
+DARTS_V2 3,349,342, with auxiliary head 3,645,840 and 3,825,768. Seven operations under NNI's labels
+make 83,013,134,400 cells; counted as the paper does (`distinct=True`), 1,037,664,180.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import torch
+
+import lightning_nas.nn as nn
+from lightning_nas.errors import SpaceError
+from lightning_nas.hub.operations import (
+    Conv7x1,
+    DilConv,
+    FactorizedReduce,
+    PoolBN,
+    ReLUConvBN,
+    SepConv,
+    avg_pool_3x3,
+    max_pool_3x3,
+)
+from lightning_nas.mutables import model_wrapper
+
+DARTS_OPERATIONS = (
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
+"""The seven operations a derived cell may have; the search adds `none`."""
+
+
+def make_operation(name: str, c: int, stride: int, search: bool) -> nn.Module:
+    """The operation called `name` on `c` channels.
+
+    Args:
+        name: one of `DARTS_OPERATIONS`, `none`, `sep_conv_7x7` or `conv_7x1_1x7`.
+        c: channels in and out.
+        stride: 1 or 2.
+        search: in the form for the search: pools are followed by batch-norm, no batch-norm has weights.
+    """
+    affine = not search
+    if name == "none":
+        return nn.Zero(stride)
+    if name == "skip_connect":
+        return nn.Identity() if stride == 1 else FactorizedReduce(c, c, affine)
+    if name in ("max_pool_3x3", "avg_pool_3x3"):
+        pool = max_pool_3x3(stride) if name == "max_pool_3x3" else avg_pool_3x3(stride)
+        return PoolBN(pool, c) if search else pool
+    if name == "conv_7x1_1x7":
+        return Conv7x1(c, stride, affine)
+    kernel = int(name[-1])
+    if name.startswith("sep_conv_"):
+        return SepConv(c, kernel, stride, affine)
+    return DilConv(c, kernel, stride, affine)
+
+
+_KNOWN = {*DARTS_OPERATIONS, "none", "sep_conv_7x7", "conv_7x1_1x7"}
+
+
+class EdgeOperation:
+    """Makes one operation for an edge; in a reduction, edges from the cell's two inputs have stride 2."""
+
+    def __init__(self, name: str, c: int, is_reduction: bool, search: bool) -> None:
+        self.make = partial(make_operation, name, c, search=search)
+        self.is_reduction = is_reduction
+
+    def __call__(self, node: int, edge: int, state: int) -> nn.Module:
+        return self.make(stride=2 if self.is_reduction and state < 2 else 1)
+
+
+class CellInputs(nn.Module):
+    """Brings the outputs of the two cells before to the channels of this one.
+
+    Args:
+        c_before, c_last: channels of the older and of the newer output.
+        c: channels of this cell.
+        was_reduction: the cell before was a reduction, so that the older output is twice as large.
+        affine: whether batch-norms have weights.
+    """
+
+    def __init__(self, c_before: int, c_last: int, c: int, was_reduction: bool, affine: bool) -> None:
+        super().__init__()
+        self.before = (
+            FactorizedReduce(c_before, c, affine) if was_reduction else ReLUConvBN(c_before, c, affine=affine)
+        )
+        self.last = ReLUConvBN(c_last, c, affine=affine)
+
+    def forward(self, states: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [self.before(states[0]), self.last(states[1])]
+
+
+class AuxiliaryHead(nn.Sequential):
+    """Classifies 8x8 feature maps, as a second source of gradients while training."""
+
+    def __init__(self, c: int, num_classes: int) -> None:
+        super().__init__(
+            nn.ReLU(),
+            nn.AvgPool2d(5, stride=3, count_include_pad=False),
+            nn.Conv2d(c, 128, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            nn.Conv2d(128, 768, 2, bias=False),
+            nn.BatchNorm2d(768),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(768, num_classes),
+        )
+
+
+@model_wrapper
+class DartsSpace(nn.Module):
+    """Stacked cells whose operations and wiring are searched; labels `normal/op_2_0` and so on, as NNI's.
+
+    Cells at one third and two thirds of the depth are reductions: they halve h and w and double the
+    channels. All normal cells are alike, and all reductions.
+
+    Args:
+        channels: of the first cells' nodes, C in the paper; even.
+        layers: number of cells, L in the paper, at least 3.
+        nodes: per cell.
+        num_classes: of the output.
+        operations: the candidates, among `DARTS_OPERATIONS`, `none`, `sep_conv_7x7` and `conv_7x1_1x7`.
+        concat: the states that make up a cell's output, by "normal" and "reduce"; all nodes if None.
+        search: the form for the search (pools with batch-norm, batch-norms without weights) instead of
+            the final one; labels are the same, so a sample carries over.
+        auxiliary: add the auxiliary head after the second reduction; needs 32x32 images.
+        distinct: a node chooses its two states together, both different, as the paper counts.
+
+    Raises:
+        SpaceError: if an operation is unknown, `channels` is odd or `layers` below 3.
+
+    Shape: (b, 3, h, w) -> (b, num_classes), h and w divisible by 4. In training with `auxiliary`, a pair
+    of that and the auxiliary head's.
+    """
+
+    def __init__(
+        self,
+        channels: int = 36,
+        layers: int = 20,
+        nodes: int = 4,
+        num_classes: int = 10,
+        operations: Sequence[str] = DARTS_OPERATIONS,
+        concat: Mapping[str, Sequence[int]] | None = None,
+        search: bool = False,
+        auxiliary: bool = False,
+        distinct: bool = False,
+    ) -> None:
+        super().__init__()
+        unknown = set(operations) - _KNOWN
+        if unknown:
+            raise SpaceError(f"DartsSpace has no operations {sorted(unknown)}; there are {sorted(_KNOWN)}.")
+        if channels % 2 or layers < 3:
+            raise SpaceError(f"`channels` must be even and `layers >= 3`, but got ({channels=}, {layers=}).")
+        c = channels
+        self.stem = nn.Sequential(nn.Conv2d(3, 3 * c, 3, padding=1, bias=False), nn.BatchNorm2d(3 * c))
+        c_before, c_last, was_reduction = 3 * c, 3 * c, False
+        self.cells = nn.ModuleList()
+        self.auxiliary_head = None
+        self.auxiliary_after = 2 * layers // 3
+        for i in range(layers):
+            is_reduction = i in (layers // 3, 2 * layers // 3)
+            if is_reduction:
+                c = 2 * c
+            label = "reduce" if is_reduction else "normal"
+            outputs = list(range(2, nodes + 2)) if concat is None else list(concat[label])
+            self.cells.append(
+                nn.Cell(
+                    {name: EdgeOperation(name, c, is_reduction, search) for name in operations},
+                    nodes,
+                    num_ops_per_node=2,
+                    num_predecessors=2,
+                    merge_op=outputs,
+                    preprocessor=CellInputs(c_before, c_last, c, was_reduction, affine=not search),
+                    label=label,
+                    distinct=distinct,
+                )
+            )
+            c_before, c_last, was_reduction = c_last, c * len(outputs), is_reduction
+            if auxiliary and i == self.auxiliary_after:
+                self.auxiliary_head = AuxiliaryHead(c_last, num_classes)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(c_last, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        before = last = self.stem(x)
+        auxiliary = None
+        for i, cell in enumerate(self.cells):
+            before, last = last, cell(before, last)
+            if i == self.auxiliary_after and self.auxiliary_head is not None and self.training:
+                auxiliary = self.auxiliary_head(last)
+        logits = self.classifier(self.pool(last).flatten(1))
+        return logits if auxiliary is None else (logits, auxiliary)
