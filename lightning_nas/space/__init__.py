@@ -1,16 +1,12 @@
 """Search spaces: labels, their domains, and the conditions under which each is active."""
 
+from lightning_nas.space.choices import Categorical, Subset
 from lightning_nas.space.condition import Condition
-from lightning_nas.space.domains import (
-    Categorical,
-    Domain,
-    Float,
-    Integer,
-    Subset,
-    domain_from_json,
-    value_key,
-)
-from lightning_nas.space.search_space import SearchSpace
+from lightning_nas.space.domain import Domain
+from lightning_nas.space.domains import domain_from_json
+from lightning_nas.space.numeric import Float, Integer
+from lightning_nas.space.search_space import Sample, SearchSpace
+from lightning_nas.space.values import value_key
 
 __all__ = [
     "Categorical",
@@ -18,6 +14,7 @@ __all__ = [
     "Domain",
     "Float",
     "Integer",
+    "Sample",
     "SearchSpace",
     "Subset",
     "domain_from_json",
