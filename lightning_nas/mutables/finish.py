@@ -121,7 +121,9 @@ def _substitute(root: nn.Module, chooser: Chooser) -> None:
         return settled[id(value)] if isinstance(value, Choice) else value
 
     for module, name, path in _attributes(root):
-        vars(module)[name] = _mapped(vars(module)[name], partial(replaced, path))
+        # torch's own modules keep no other modules in plain attributes, and most modules are torch's.
+        if not type(module).__module__.startswith("torch."):
+            vars(module)[name] = _mapped(vars(module)[name], partial(replaced, path))
 
 
 def _untrace(root: nn.Module) -> dict[str, Expression]:
