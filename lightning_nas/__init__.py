@@ -1,1 +1,89 @@
-"""Neural architecture search and hyper-parameter search for PyTorch Lightning."""
+"""Neural architecture search and hyper-parameter search for PyTorch Lightning.
+
+Every public name stands once, in `_NAMES`; its module is imported when the name is first used, so
+that `import lightning_nas` loads neither torch nor Lightning (PEP 562).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning_nas import mutables as mutables
+    from lightning_nas import nn as nn
+    from lightning_nas import space as space
+    from lightning_nas import strategies as strategies
+    from lightning_nas.errors import ExperimentError as ExperimentError
+    from lightning_nas.errors import ExportError as ExportError
+    from lightning_nas.errors import MetricError as MetricError
+    from lightning_nas.errors import NASError as NASError
+    from lightning_nas.errors import SampleError as SampleError
+    from lightning_nas.errors import SpaceError as SpaceError
+    from lightning_nas.errors import StoreError as StoreError
+    from lightning_nas.mutables import fixed_arch as fixed_arch
+    from lightning_nas.mutables import model_wrapper as model_wrapper
+    from lightning_nas.report import current_sample as current_sample
+    from lightning_nas.report import output_directory as output_directory
+    from lightning_nas.report import report_final_result as report_final_result
+    from lightning_nas.report import report_intermediate_result as report_intermediate_result
+    from lightning_nas.space import Categorical as Categorical
+    from lightning_nas.space import Condition as Condition
+    from lightning_nas.space import Float as Float
+    from lightning_nas.space import Integer as Integer
+    from lightning_nas.space import SearchSpace as SearchSpace
+    from lightning_nas.space import Subset as Subset
+    from lightning_nas.trial import Candidate as Candidate
+    from lightning_nas.trial import Objective as Objective
+    from lightning_nas.trial import Status as Status
+    from lightning_nas.trial import Trial as Trial
+    from lightning_nas.trial import best as best
+
+__version__ = "0.1.0"
+
+_PARTS = ("mutables", "nn", "space", "strategies")
+
+_NAMES = {
+    "Candidate": "trial",
+    "Categorical": "space",
+    "Condition": "space",
+    "ExperimentError": "errors",
+    "ExportError": "errors",
+    "Float": "space",
+    "Integer": "space",
+    "MetricError": "errors",
+    "NASError": "errors",
+    "Objective": "trial",
+    "SampleError": "errors",
+    "SearchSpace": "space",
+    "SpaceError": "errors",
+    "Status": "trial",
+    "StoreError": "errors",
+    "Subset": "space",
+    "Trial": "trial",
+    "best": "trial",
+    "current_sample": "report",
+    "fixed_arch": "mutables",
+    "model_wrapper": "mutables",
+    "output_directory": "report",
+    "report_final_result": "report",
+    "report_intermediate_result": "report",
+}
+
+__all__ = ("__version__", *_NAMES, *_PARTS)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PARTS:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _NAMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
+        globals()[name] = value
+        return value
+    # With `name` and `obj` Python adds "Did you mean ...?", drawn from `__dir__`.
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

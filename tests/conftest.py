@@ -1,0 +1,51 @@
+"""What every test shares: the real data, one thread, the skipped devices, and nothing left behind."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+# Read by torch when it loads: tests run side by side with the processes they start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips, with the reason, what this machine cannot run."""
+    if item.get_closest_marker("data") and not SHARED_DATA.is_dir():
+        pytest.skip(f"the real data sets are not at {SHARED_DATA}")
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("torch finds no CUDA device")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of the real data sets, `../shared/data` beside the checkout; skips where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"the real data sets are not at {SHARED_DATA}")
+    return SHARED_DATA
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fails a test that leaves an environment variable, a working folder or a child process behind."""
+    environment, folder = dict(os.environ), Path.cwd()
+    yield
+    left = [f"process {child.name}" for child in multiprocessing.active_children()]
+    changed = {name for name, _ in environment.items() ^ os.environ.items()} - {"PYTEST_CURRENT_TEST"}
+    left += [f"environment variable {name}" for name in sorted(changed)]
+    if Path.cwd() != folder:
+        left.append(f"working folder {Path.cwd()}")
+        os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    assert not left, f"The test left behind: {', '.join(left)}."
