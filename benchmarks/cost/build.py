@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "mnist"))
-from net import DepthwiseSeparableConv, Net  # noqa: E402
+from net import DepthwiseSeparableConv, Net
 
 
 def plain(sample: dict) -> list[nn.Module]:
@@ -48,14 +48,18 @@ def milliseconds(function: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     net, rng = Net(), np.random.default_rng(0)
     space = net.search_space
-    results = {"sample_ms": statistics.median(milliseconds(lambda: space.sample(rng)) for _ in range(options.runs))}
+    results = {
+        "sample_ms": statistics.median(milliseconds(lambda: space.sample(rng)) for _ in range(options.runs))
+    }
     for device in ("cpu", "meta"):
         times: dict[str, list[float]] = {"plain": [], "build": []}
         for _ in range(options.runs):

@@ -36,7 +36,9 @@ def load(root: str | Path) -> dict[str, TensorDataset]:
         parts["full" if is_train else "test"] = TensorDataset(images, data.targets)
     images, labels = parts["full"].tensors
     parts["train"] = TensorDataset(images[:-VALIDATION_IMAGES], labels[:-VALIDATION_IMAGES])
-    parts["validation"] = TensorDataset(images[-VALIDATION_IMAGES:], labels[-VALIDATION_IMAGES:])
+    parts["validation"] = TensorDataset(
+        images[-VALIDATION_IMAGES:].clone(), labels[-VALIDATION_IMAGES:].clone()
+    )
     return parts
 
 
@@ -53,8 +55,8 @@ def unpacked(root: str | Path) -> Path:
 
 
 def subset(data: TensorDataset, n: int) -> TensorDataset:
-    """The first `n` examples."""
-    return TensorDataset(*(tensor[:n] for tensor in data.tensors))
+    """The first `n` examples, in memory of their own, so that only they travel to a trial."""
+    return TensorDataset(*(tensor[:n].clone() for tensor in data.tensors))
 
 
 def train_epoch(model: torch.nn.Module, loader: DataLoader, optimizer: torch.optim.Optimizer) -> None:
