@@ -71,6 +71,10 @@ class Categorical(Domain):
     def width(self) -> int:
         return len(self.values)
 
+    @property
+    def has_tuples(self) -> bool:
+        return any(isinstance(value, tuple) for value in self.values)
+
     def at(self, index: int) -> Any:
         return self.values[index]
 
@@ -171,6 +175,10 @@ class Subset(Domain):
     @property
     def width(self) -> int:
         return len(self.values)
+
+    @property
+    def has_tuples(self) -> bool:
+        return any(isinstance(value, tuple) for value in self.values)
 
     def at(self, index: int) -> list[Any]:
         n, chosen = len(self.values), []

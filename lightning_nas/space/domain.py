@@ -36,6 +36,11 @@ class Domain(ABC):
     def width(self) -> int:
         """Length of `encode(value)`."""
 
+    @property
+    def has_tuples(self) -> bool:
+        """Whether values hold tuples, which JSON gives back as lists: `normalise` what was read."""
+        return False
+
     @abstractmethod
     def at(self, index: int) -> Any:
         """The value numbered `index`, from 0 to `size - 1`. Raises SpaceError if continuous."""

@@ -76,6 +76,7 @@ class SearchSpace(Mapping[str, Domain]):
         asked = {name for condition in given.values() for name in condition.labels}
         self._steps = tuple((n, domain, clauses.get(n), n in asked) for n, domain in self._domains.items())
         self._changeable = tuple(label for label, domain in self._domains.items() if domain.size != 1)
+        self._with_tuples = tuple(label for label, domain in self._domains.items() if domain.has_tuples)
 
     @property
     def conditions(self) -> Mapping[str, Condition]:
@@ -188,7 +189,7 @@ class SearchSpace(Mapping[str, Domain]):
         become active are drawn as by `sample`, labels no longer active are dropped.
 
         Args:
-            sample: a sample of this space; left as it is.
+            sample: a sample of this space, also as read from JSON; left as it is.
             rng: draws.
 
         Raises:
@@ -198,7 +199,8 @@ class SearchSpace(Mapping[str, Domain]):
         if not labels:
             raise SampleError("This sample cannot be mutated: none of its labels has another value.")
         label = labels[int(rng.random() * len(labels))]
-        return self._walked({**sample, label: self._domains[label].other(sample[label], rng)}, rng)
+        value = self._domains[label].other(sample[label], rng)
+        return self._walked({**self._with_tuples_restored(sample), label: value}, rng)
 
     def neighbours(
         self, sample: Mapping[str, Any], rng: np.random.Generator | None = None
@@ -206,12 +208,13 @@ class SearchSpace(Mapping[str, Domain]):
         """All samples that differ at one active label, and at those that follow from it.
 
         Args:
-            sample: a sample of this space.
+            sample: a sample of this space, also as read from JSON.
             rng: draws labels that become active; the domains' defaults if None.
 
         Raises:
             SpaceError: at once, if an active label is continuous.
         """
+        given = self._with_tuples_restored(sample)
         labels = self.active(sample)
         for label in labels:
             if self._domains[label].size == math.inf:
@@ -220,7 +223,7 @@ class SearchSpace(Mapping[str, Domain]):
                     "listed; give it a step."
                 )
         return (
-            self._walked({**sample, label: value}, rng)
+            self._walked({**given, label: value}, rng)
             for label in labels
             for key in [self._domains[label].key(sample[label])]
             for value in self._domains[label]
@@ -263,14 +266,13 @@ class SearchSpace(Mapping[str, Domain]):
             reason = self._why_not_value(label, value)
             if reason is not None:
                 return reason
-        active = dict.fromkeys(self.active(sample))
-        for label in self._domains:
+        active = set(self.active(sample))
+        for label, domain in self._domains.items():
+            if label in active and label not in sample:
+                reason = f" (it is active as {self._conditions[label]})" if label in self._conditions else ""
+                return f"The sample has no value for {label!r}{reason}; it takes a value of {domain}."
             if label in sample and label not in active:
                 return self._why_not_active(label, sample, active)
-        for label in active:
-            if label not in sample:
-                reason = f" (it is active as {self.conditions[label]})" if label in self.conditions else ""
-                return f"The sample has no value for {label!r}{reason}; it takes one of {self[label]}."
         return None
 
     def check(self, sample: Mapping[str, Any]) -> Sample:
@@ -351,8 +353,12 @@ class SearchSpace(Mapping[str, Domain]):
         Raises:
             SpaceError: if `data` is not of that form; the message names the label.
         """
-        if not isinstance(data, Mapping) or not {"domains"} <= data.keys() <= {"domains", "conditions"}:
-            raise SpaceError("A search space in JSON is an object with 'domains' and, if any, 'conditions'.")
+        is_space = isinstance(data, Mapping) and {"domains"} <= data.keys() <= {"domains", "conditions"}
+        if not is_space or not all(isinstance(part, Mapping) for part in data.values()):
+            raise SpaceError(
+                "A search space in JSON is an object with the objects 'domains' and, if any, 'conditions', but got "
+                f"{data!r}."
+            )
         domains = {}
         for label, domain in data["domains"].items():
             try:
@@ -378,6 +384,11 @@ class SearchSpace(Mapping[str, Domain]):
             if is_asked:
                 keys[label] = domain.key(value)
         return result
+
+    def _with_tuples_restored(self, sample: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`sample` with tuples where it was read from JSON, so that a resumed search draws the same."""
+        labels = [label for label in self._with_tuples if label in sample]
+        return {**sample, **{label: self._domains[label].normalise(sample[label]) for label in labels}}
 
     def _enumerated(self) -> Iterator[Sample]:
         labels = list(self._domains)
@@ -417,14 +428,10 @@ class SearchSpace(Mapping[str, Domain]):
         reason = self._domains[label].why_not(value)
         return None if reason is None else f"The value of {label!r} is wrong: {reason}"
 
-    def _why_not_active(self, label: str, sample: Mapping[str, Any], active: Mapping[str, Any]) -> str:
+    def _why_not_active(self, label: str, sample: Mapping[str, Any], active: set[str]) -> str:
         condition = self._conditions[label]
         facts = [
-            f"{name!r} is {sample[name]!r}"
-            if name in sample and name in active
-            else f"{name!r} is not active"
-            if name not in active
-            else f"{name!r} has no value"
+            f"{name!r} is {sample[name]!r}" if name in active else f"{name!r} is not active"
             for name in sorted(condition.labels)
         ]
         but = f", but {' and '.join(facts)}" if facts else ""
