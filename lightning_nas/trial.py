@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from lightning_nas.errors import MetricError
-
-Sample = dict[str, Any]
-"""`{label: value}` for the active labels of a space; JSON can hold it."""
+from lightning_nas.space import Sample
 
 Metrics = dict[str, float]
 """`{name: value}`, all finite."""

@@ -22,7 +22,7 @@ from torch import nn
 
 from lightning_nas.errors import SampleError, SpaceError
 from lightning_nas.mutables.chooser import Chooser, Explorer, Fixed, Met
-from lightning_nas.space import Condition, SearchSpace
+from lightning_nas.space import Condition, SearchSpace, value_key
 
 CHECKED_SAMPLES = 64
 """Random samples that must meet exactly the labels predicted, one after the other."""
@@ -31,7 +31,7 @@ _MAX_CORRECTIONS = 200
 
 Run = Callable[[Chooser], nn.Module]
 _Clause = frozenset[tuple[str, frozenset[Any]]]
-"""`{(label, values)}`: all of the labels have one of their values."""
+"""`{(label, keys of values)}`: all of the labels have one of their values."""
 _Clauses = frozenset[_Clause]
 """Any of the clauses holds; the empty clause always does; no clause at all means never."""
 
@@ -142,7 +142,7 @@ class _Probe:
         for value in self._values(value_label):
             meeting = self._explored({**given, value_label: value})
             if meeting is not None:
-                found[value] = meeting.of(label)
+                found[value_key(value)] = meeting.of(label)
         return found
 
     # -- several values --------------------------------------------------------------------------
@@ -183,7 +183,8 @@ class _Probe:
                 clauses[other] = _NEVER
         inside = frozenset({frozenset(box.items())})
         outside = frozenset(
-            frozenset({(name, frozenset(self._values(name)) - alike)}) for name, alike in box.items()
+            frozenset({(name, frozenset(map(value_key, self._values(name))) - alike)})
+            for name, alike in box.items()
         )
         kept = _both(clauses.get(label, _NEVER), outside)
         clauses[label] = _either(kept, _both(inside, actual))
@@ -192,7 +193,7 @@ class _Probe:
 
     def _explored(self, given: Mapping[str, Any]) -> _Meeting | None:
         """What is met with these values, all candidates explored; None if the constructor refuses them."""
-        key = frozenset((label, value) for label, value in given.items())
+        key = frozenset((label, value_key(value)) for label, value in given.items())
         if key not in self._meetings:
             chooser = _Guessing(given) if self._is_editing else Explorer(given)
             self._meetings[key] = None
@@ -250,7 +251,7 @@ class _Probe:
             domains,
             {
                 label: Condition(
-                    *({n: tuple(v for v in domains[n] if v in vs) for n, vs in c} for c in found)
+                    *({n: tuple(v for v in domains[n] if value_key(v) in vs) for n, vs in c} for c in found)
                 )
                 for label, found in clauses.items()
                 if frozenset() not in found
@@ -274,7 +275,9 @@ def _wandering(label: str, met: Met) -> SpaceError:
 
 def _simplified(clauses: Iterable[Mapping[str, Iterable[Any]]]) -> _Clauses:
     """Clauses as met, without repeats and without those that another one contains."""
-    return _absorbed({frozenset((n, frozenset(vs)) for n, vs in clause.items()) for clause in clauses})
+    return _absorbed(
+        {frozenset((n, frozenset(map(value_key, vs))) for n, vs in clause.items()) for clause in clauses}
+    )
 
 
 def _cases(label: str, found: Mapping[Any, _Clauses]) -> _Clauses:
