@@ -51,6 +51,6 @@ define make_venv
 	echo "Installing into $(2) (PyTorch with CUDA takes about 5 GB and a few minutes)"; \
 	$(1) -m venv $(2); \
 	$(2)/bin/python -m pip install --progress-bar off --disable-pip-version-check $(3) \
-	  | awk '/^(Collecting|Installing|Successfully)/ { print "  " substr($$0, 1, 110); fflush() }'; \
+	  | awk '/^Collecting / { print "  " $$2; fflush() } /^Installing coll/ { print "  unpacking"; fflush() }'; \
 	touch $(2)/.installed
 endef
