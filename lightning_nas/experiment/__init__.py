@@ -1,1 +1,8 @@
-""""""
+"""Experiments: the loop, the store that survives it, and the runners."""
+
+from lightning_nas.experiment.description import Description
+from lightning_nas.experiment.experiment import Experiment
+from lightning_nas.experiment.loop import Stopping
+from lightning_nas.experiment.store import Change, SqliteStore, Store
+
+__all__ = ["Change", "Description", "Experiment", "SqliteStore", "Stopping", "Store"]

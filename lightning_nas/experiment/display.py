@@ -1,0 +1,277 @@
+"""What a search shows while it runs: a live table, or a line per trial."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lightning_nas.trial import Objective, Status, Trial, best
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+    from rich.table import Table
+
+_RUNNING_ROWS = 8
+_RECENT_ROWS = 5
+_FAILED_ROWS = 10
+
+
+class Display(Protocol):
+    """Shows a search. `__enter__` begins and `__exit__` ends it."""
+
+    def __enter__(self) -> Display: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def show(self, trials: Sequence[Trial], changed: Trial | None) -> None:
+        """Takes note of how the trials stand, the list being the one that goes on changing.
+
+        Args:
+            trials: all of them.
+            changed: the one that began, reported or ended.
+        """
+        ...
+
+    def say(self, text: str) -> None:
+        """Shows a message that is to stay."""
+        ...
+
+    def failures(self, trials: Sequence[Trial]) -> None:
+        """Shows the trials that failed, if any, and the last one's traceback."""
+        ...
+
+
+def make_display(
+    progress: bool | None, objective: Objective, max_trials: int | None, runs_here: bool
+) -> Display:
+    """A live table on a terminal or in a notebook, else lines.
+
+    Args:
+        progress: False for silence, True for the live table wherever it is, None to find out.
+        objective: names the metric shown.
+        max_trials: the budget, None if unlimited.
+        runs_here: whether trials run in this process, where a thread of ours could hold a lock that a
+            forked data worker then waits for.
+    """
+    if progress is False:
+        return Silence()
+    from rich.console import Console
+
+    console = Console(force_terminal=True if progress else None)
+    if console.is_terminal or console.is_jupyter:
+        return LiveTable(console, objective, max_trials, refresh=not runs_here)
+    return Lines(objective, max_trials)
+
+
+class Silence:
+    """Shows nothing."""
+
+    def __enter__(self) -> Silence:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, trials: Sequence[Trial], changed: Trial | None) -> None:
+        """Shows nothing."""
+
+    def say(self, text: str) -> None:
+        """Shows nothing."""
+
+    def failures(self, trials: Sequence[Trial]) -> None:
+        """Shows nothing."""
+
+
+class Lines:
+    """A line on the standard output for each trial that ends."""
+
+    def __init__(self, objective: Objective, max_trials: int | None) -> None:
+        self._objective = objective
+        self._limit = max_trials
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.stdout.flush()
+
+    def show(self, trials: Sequence[Trial], changed: Trial | None) -> None:
+        """Prints `changed` if it has ended."""
+        if changed is None or not changed.status.is_final:
+            return
+        total = f"/{self._limit}" if self._limit is not None else ""
+        done = sum(trial.status.is_final for trial in trials)
+        result = changed.reason or metric_text(changed, self._objective)
+        line = f"[{done}{total}] trial {changed.number} {changed.status.value} in {duration_text(changed.duration_s)}"
+        print(f"{line}: {result}  {sample_text(changed)}", flush=True)
+
+    def say(self, text: str) -> None:
+        """Prints the message."""
+        print(text, flush=True)
+
+    def failures(self, trials: Sequence[Trial]) -> None:
+        """Prints the table of failures."""
+        from rich.console import Console
+
+        _print_failures(Console(width=110), trials)
+
+
+class LiveTable:
+    """A bar, the best trial, those that run and those that ended last, redrawn in place."""
+
+    def __init__(self, console: Console, objective: Objective, max_trials: int | None, refresh: bool) -> None:
+        from rich.live import Live
+
+        self._console = console
+        self._objective = objective
+        self._limit = max_trials
+        self._trials: Sequence[Trial] = ()
+        self._began = time.monotonic()
+        self._done_before: int | None = None
+        self._live = Live(
+            console=console, get_renderable=self._render, auto_refresh=refresh, refresh_per_second=4
+        )
+
+    def __enter__(self) -> LiveTable:
+        self._began = time.monotonic()
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, trials: Sequence[Trial], changed: Trial | None) -> None:
+        """Redraws, at once where no thread does."""
+        self._trials = trials
+        if self._done_before is None:
+            self._done_before = sum(trial.status.is_final for trial in trials) - bool(
+                changed and changed.status.is_final
+            )
+        if not self._live.auto_refresh:
+            self._live.refresh()
+
+    def say(self, text: str) -> None:
+        """Prints the message above the table."""
+        self._console.print(text, markup=False, highlight=False)
+
+    def failures(self, trials: Sequence[Trial]) -> None:
+        """Prints the table of failures."""
+        _print_failures(self._console, trials)
+
+    def _render(self) -> Group:
+        from rich.console import Group
+
+        return Group(self._bar(), self._table())
+
+    def _bar(self) -> Table:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        trials = list(self._trials)
+        done = sum(trial.status.is_final for trial in trials)
+        elapsed = time.monotonic() - self._began
+        parts = [f"{done}" if self._limit is None else f"{done}/{self._limit}", duration_text(elapsed)]
+        here = done - (self._done_before or 0)
+        if self._limit is not None and here > 0 and done < self._limit:
+            parts.append(f"{duration_text(elapsed / here * (self._limit - done))} left")
+        counts = Counter(trial.status for trial in trials)
+        parts += [
+            f"{counts[status]} {status.value}" for status in (Status.STOPPED, Status.FAILED) if counts[status]
+        ]
+        row = Table.grid(padding=(0, 1))
+        bar = ProgressBar(total=self._limit, completed=done, width=30, pulse=self._limit is None)
+        row.add_row("trials", bar, "  ".join(parts))
+        return row
+
+    def _table(self) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        trials = list(self._trials)
+        leaders = best(trials)
+        running = [trial for trial in trials if trial.status is Status.RUNNING]
+        others = (trial for trial in trials if trial.status.is_final and trial not in leaders)
+        recent = heapq.nlargest(_RECENT_ROWS, others, key=lambda trial: trial.finished or 0.0)
+        table = Table(box=None, pad_edge=False, expand=False)
+        for column in ("", "trial", "step", "result", "time", "sample"):
+            table.add_column(column, no_wrap=True, overflow="ellipsis")
+        rows = [("best", "green", trial) for trial in leaders]
+        rows += [("running", "cyan", trial) for trial in running[:_RUNNING_ROWS]]
+        rows += [(t.status.value, _STYLES[t.status], t) for t in recent]
+        for title, style, trial in rows:
+            seconds = trial.duration_s
+            if seconds is None and trial.started is not None:
+                seconds = time.time() - trial.started
+            # Text, since what users write may look like markup.
+            cells: list[Any] = [
+                Text(title, style=style),
+                str(trial.number),
+                str(trial.intermediate[-1].step) if trial.intermediate else "",
+                Text(trial.reason or metric_text(trial, self._objective)),
+                duration_text(seconds),
+                Text(sample_text(trial)),
+            ]
+            table.add_row(*cells)
+        return table
+
+
+_STYLES = {Status.COMPLETED: "", Status.STOPPED: "yellow", Status.FAILED: "red"}
+
+
+def metric_text(trial: Trial, objective: Objective) -> str:
+    """The objective as `trial` has it, from its last report while it runs; another metric if need be."""
+    metrics = trial.metrics or (trial.intermediate[-1].metrics if trial.intermediate else {})
+    name = objective.metric if objective.metric in metrics else "default" if "default" in metrics else None
+    if name is None:
+        name = next(iter(metrics), None)
+    return "" if name is None else f"{name} = {metrics[name]:.5g}"
+
+
+def sample_text(trial: Trial) -> str:
+    """The sample on one line."""
+    return ", ".join(
+        f"{label}={value:.4g}" if isinstance(value, float) else f"{label}={value}"
+        for label, value in trial.sample.items()
+    )
+
+
+def duration_text(seconds: float | None) -> str:
+    """A duration with the units that matter; empty for None.
+
+    >>> duration_text(0.25), duration_text(75), duration_text(3700)
+    ('0.25 s', '1 min 15 s', '1 h 1 min')
+    """
+    if seconds is None or not math.isfinite(seconds):
+        return ""
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _print_failures(console: Console, trials: Sequence[Trial]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    failed = [trial for trial in trials if trial.status is Status.FAILED]
+    if not failed:
+        return
+    title = f"{len(failed)} of {len(trials)} trials failed"
+    if len(failed) > _FAILED_ROWS:
+        title += f"; the last {_FAILED_ROWS}:"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in ("trial", "reason", "sample"):
+        table.add_column(column, overflow="ellipsis", no_wrap=column != "reason")
+    for trial in failed[-_FAILED_ROWS:]:
+        table.add_row(str(trial.number), Text(trial.reason or ""), Text(sample_text(trial)))
+    console.print(table)
+    last = failed[-1]
+    if last.traceback:
+        console.print(Text(f"\nTrial {last.number}:\n{last.traceback.rstrip()}"))

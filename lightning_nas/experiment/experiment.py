@@ -1,0 +1,359 @@
+"""`Experiment`: a search from its settings to its best models."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lightning_nas.errors import ExperimentError
+from lightning_nas.experiment import folder
+from lightning_nas.experiment.best import export_best, is_exported
+from lightning_nas.experiment.description import Description, describe
+from lightning_nas.experiment.display import Display, make_display, metric_text
+from lightning_nas.experiment.environment import environment, visible_gpus
+from lightning_nas.experiment.interrupts import Interrupts
+from lightning_nas.experiment.loop import Ending, Loop, Plan, Stopping
+from lightning_nas.experiment.model import model_and_space, model_name, with_graph_keys
+from lightning_nas.experiment.runners import InProcessRunner, ProcessRunner, Runner, Work
+from lightning_nas.experiment.settings import check_at_least, new_directory, seconds
+from lightning_nas.experiment.store import DATABASE, SqliteStore, Store
+from lightning_nas.space import Domain, SearchSpace
+from lightning_nas.trial import Mode, Objective, Status, Trial, best
+
+if TYPE_CHECKING:
+    from lightning_nas.evaluators import Evaluator
+    from lightning_nas.strategies import Strategy
+
+RunnerName = Literal["processes", "inprocess"]
+Formatter = Literal["dict", "code", "onnx", "instance"]
+
+
+class Experiment:
+    """A search: a strategy proposes samples, an evaluator scores them, a folder keeps it all.
+
+    The same script run again with the same `directory` goes on where it stopped, however it stopped;
+    so does `Experiment.resume(directory).run()`. Budgets are totals: 20 trials are 20 trials in however
+    many runs. Trials that were running when a search died are run again with their sample.
+
+    Args:
+        model: an instance of a class under `@model_wrapper`, or a search space (a mapping of labels to
+            domains will do) for a search without a model.
+        evaluator: scores candidates.
+        strategy: proposes samples.
+        space: further labels, joined to the model's: `{"lr": Float(1e-4, 1e-1, log=True)}`. The
+            evaluator finds their values in `candidate.sample`.
+        directory: where everything is kept; `runs/<date>-<time>` if None.
+        max_trials: how many trials in all, failed ones included; None for no limit.
+        max_duration: seconds, or text such as "90s", "30m", "1h" or "1h30m": no trial starts after the
+            search has run so long in all; those that run then are waited for. None for no limit.
+        concurrency: trials at the same time, with runner="processes".
+        objective: the metric that counts. None: "default" if the evaluator gives it, else its only one.
+        mode: "max" or "min"; None infers it from the metric's name (see `Objective`).
+        seed: decides, with the number of a trial, what the strategy draws for it and what random,
+            numpy and torch are seeded with in it.
+        runner: "processes" runs each trial in a fresh process; "inprocess" runs one after another
+            in this one, for debugging.
+        stopping: a rule that may end trials early, at a report.
+        max_consecutive_failures: ends a hopeless search; None never does. Counted anew in each run.
+        export: whether the best model is also exported as code and ONNX when a search with a model
+            ends.
+        progress: True for a live table, False for silence; None finds out whether a terminal is there.
+
+    Raises:
+        ValueError: if a setting is out of range.
+        TypeError: if `model` is neither a model space nor a search space.
+        ExperimentError: if `directory` is a file or holds another experiment.
+
+    Example:
+        >>> from lightning_nas.space import Float
+        >>> from lightning_nas.strategies import Random
+        >>> class Parabola:
+        ...     def evaluate(self, candidate, report):
+        ...         return {"loss": (candidate.sample["x"] - 1) ** 2}
+        >>> import tempfile
+        >>> exp = Experiment({"x": Float(0, 2)}, Parabola(), Random(), directory=tempfile.mkdtemp(),
+        ...                  runner="inprocess", progress=False)
+        >>> exp.run().best.score > -0.1
+        True
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        evaluator: Evaluator,
+        strategy: Strategy,
+        *,
+        space: Mapping[str, Domain] | None = None,
+        directory: str | Path | None = None,
+        max_trials: int | None = 20,
+        max_duration: str | float | None = None,
+        concurrency: int = 2,
+        objective: str | None = None,
+        mode: Mode | None = None,
+        seed: int = 0,
+        runner: RunnerName = "processes",
+        stopping: Stopping | None = None,
+        max_consecutive_failures: int | None = 10,
+        export: bool = True,
+        progress: bool | None = None,
+    ) -> None:
+        check_at_least(1, concurrency=concurrency, max_consecutive_failures=max_consecutive_failures)
+        check_at_least(0, max_trials=max_trials, seed=seed)
+        if runner not in ("processes", "inprocess"):
+            raise ValueError(f"`runner` must be 'processes' or 'inprocess', but got {runner!r}.")
+        for role, thing, method in (("evaluator", evaluator, "evaluate"), ("strategy", strategy, "ask")):
+            if isinstance(thing, type) or not callable(getattr(thing, method, None)):
+                raise TypeError(f"`{role}` must be an object with a method `{method}`, but got {thing!r}.")
+        self.directory = (new_directory() if directory is None else Path(directory)).absolute()
+        self._model, own = model_and_space(model)
+        self.space: SearchSpace = own if space is None else own | space
+        self._max_duration_s = None if max_duration is None else seconds(max_duration)
+        self._objective = Objective(objective, mode)
+        self._seeking = with_graph_keys(strategy, self._model, self.space)
+        self._settings: dict[str, Any] = {
+            "max_trials": max_trials,
+            "max_duration": max_duration,
+            "concurrency": concurrency,
+            "runner": runner,
+            "max_consecutive_failures": max_consecutive_failures,
+            "export": export,
+            "progress": progress,
+        }
+        # What `resume` gives to `__init__`, apart from the directory.
+        self._arguments: dict[str, Any] = {
+            **self._settings,
+            "model": self.space if self._model is None else self._model,
+            "evaluator": evaluator,
+            "strategy": strategy,
+            "space": space,
+            "objective": objective,
+            "mode": mode,
+            "seed": seed,
+            "stopping": stopping,
+        }
+        self._description = Description(
+            self.space, describe(strategy), objective, mode, seed, model_name(self._model)
+        )
+        self._trials: list[Trial] | None = None
+        folder.check(self.directory)
+        if (self.directory / DATABASE).exists():
+            with contextlib.closing(SqliteStore.open(self.directory)) as store:
+                self._check_it_is_ours(store)
+
+    @classmethod
+    def resume(cls, directory: str | Path, **changes: Any) -> Experiment:
+        """The experiment of a folder, ready to `run` on or to export its models.
+
+        Loads `experiment.pkl`, which can run any code: do this only with folders you trust.
+
+        Args:
+            directory: the folder.
+            changes: arguments of `Experiment` that are to differ, such as `max_trials`.
+
+        Raises:
+            ExperimentError: if there is none, or its objects cannot be loaded.
+        """
+        import cloudpickle
+
+        path = Path(directory) / folder.PICKLE
+        if not path.is_file():
+            raise ExperimentError(f"There is nothing to resume in {directory}: it has no {folder.PICKLE}.")
+        try:
+            with path.open("rb") as file:
+                arguments = cloudpickle.load(file)
+        except Exception as error:
+            raise ExperimentError(
+                f"{path} cannot be loaded ({type(error).__name__}: {error}); run the script that wrote it again with "
+                f"directory={str(directory)!r}, which goes on as well."
+            ) from error
+        return cls(**{**arguments, **changes, "directory": directory})
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All trials so far by number, also those of former runs."""
+        if self._trials is None:
+            if not (self.directory / DATABASE).exists():
+                return []
+            with contextlib.closing(SqliteStore.open(self.directory)) as store:
+                self._trials = store.trials()
+        return list(self._trials)
+
+    @property
+    def best(self) -> Trial | None:
+        """The completed trial with the highest score, None if there is none yet."""
+        return next(iter(best(self.trials)), None)
+
+    def run(self) -> Experiment:
+        """Runs until the budget is spent or the strategy has no more samples.
+
+        Ctrl-C once: no new trial starts and the running ones are waited for; twice, or SIGTERM: they
+        are ended and run again on resume. Then `KeyboardInterrupt` (`SystemExit`) is raised.
+
+        Returns:
+            Itself.
+
+        Raises:
+            ExperimentError: if the folder cannot be used, is in use or holds another experiment; or after
+                `max_consecutive_failures` failures in a row. What has finished is kept.
+        """
+        folder.make(self.directory)
+        runs_here = self._settings["runner"] == "inprocess"
+        display = make_display(
+            self._settings["progress"], self._objective, self._settings["max_trials"], runs_here
+        )
+        with folder.only_driver(self.directory), contextlib.closing(self._open_store()) as store:
+            self._pickle(display)
+            with Interrupts(runs_here) as interrupts:
+                ending = self._search(store, display, interrupts)
+            if not ending.is_interrupted:
+                self._export_best(display)
+        self._say_how_it_ended(display, ending)
+        if interrupts.signal == signal.SIGTERM:
+            raise SystemExit(128 + signal.SIGTERM)
+        if ending.is_interrupted:
+            raise KeyboardInterrupt
+        if ending.is_hopeless:
+            raise ExperimentError(
+                f"The search was given up, since {ending.text}: {self._last_failure()}; when that is mended, the same "
+                "call goes on."
+            )
+        return self
+
+    def export_top_models(
+        self, top_k: int = 1, formatter: Formatter = "dict", directory: str | Path | None = None
+    ) -> list[Any]:
+        """The best models, best first, each proved to compute what the trained one computes.
+
+        Args:
+            top_k: how many; fewer if fewer trials completed.
+            formatter: "dict" gives samples; "code" and "onnx" write files and give their paths; "instance"
+                gives plain modules with their trained weights.
+            directory: for the files, a folder named by the trial's number for each; `DIR/export` if None.
+
+        Raises:
+            ExperimentError: if no trial has completed, or there is no model.
+            ExportError: if a model cannot be exported, or its export computes something else.
+        """
+        check_at_least(1, top_k=top_k)
+        leaders = best(self.trials, top_k)
+        if not leaders:
+            failure = self._last_failure()
+            raise ExperimentError(
+                f"There is nothing to export from {self.directory}: no trial has completed"
+                + (f"; {failure}." if failure else ".")
+            )
+        if formatter == "dict":
+            return [dict(trial.sample) for trial in leaders]
+        parent = self.directory / "export" if directory is None else Path(directory)
+        return [self._export(trial, formatter, parent / str(trial.number)) for trial in leaders]
+
+    def _open_store(self) -> Store:
+        if not (self.directory / DATABASE).exists():
+            return SqliteStore.create(self.directory, self._description)
+        store = SqliteStore.open(self.directory, "write")
+        self._check_it_is_ours(store)
+        return store
+
+    def _check_it_is_ours(self, store: Store) -> None:
+        differences = self._description.differences(store.description)
+        if differences:
+            raise ExperimentError(
+                f"{self.directory} holds another experiment: {', '.join(differences)}. Give another directory=, or the "
+                "settings it was made with."
+            )
+
+    def _pickle(self, display: Display) -> None:
+        """Writes what `resume` needs."""
+        import cloudpickle
+
+        try:
+            folder.replace(self.directory / folder.PICKLE, cloudpickle.dumps(self._arguments))
+        except Exception as error:  # whatever the user's objects raise when they are pickled
+            display.say(
+                f"Experiment.resume will not work here, since {folder.PICKLE} cannot be written "
+                f"({type(error).__name__}: {error}); this script run again goes on all the same."
+            )
+
+    def _search(self, store: Store, display: Display, interrupts: Interrupts) -> Ending:
+        plan = Plan(
+            self._seeking,
+            self._arguments["stopping"],
+            self.directory,
+            self._settings["max_trials"],
+            self._max_duration_s,
+            self._settings["max_consecutive_failures"],
+        )
+        store.begin_run(self._settings, environment())
+        with contextlib.closing(self._make_runner()) as runner:
+            loop = Loop(plan, store, runner, display, interrupts)
+            self._trials = loop.trials
+            with display:
+                ending = loop.run()
+        store.end_run(ending.text)
+        return ending
+
+    def _make_runner(self) -> Runner:
+        work = Work(self._arguments["evaluator"], self._model)
+        if self._settings["runner"] == "inprocess":
+            return InProcessRunner(work)
+        gpus = visible_gpus()
+        return ProcessRunner(
+            work, self._settings["concurrency"], self.directory, gpus if len(gpus) > 1 else ()
+        )
+
+    def _export(self, trial: Trial, formatter: Formatter, directory: Path) -> Any:
+        if self._model is None:
+            raise ExperimentError(
+                "There is no model to export: the experiment was given a search space; use formatter='dict'."
+            )
+        from lightning_nas.export import export_model
+
+        weights, inputs = (trial.artifacts.get(name) for name in ("weights", "inputs"))
+        sample = {label: value for label, value in trial.sample.items() if label in self._model.space}
+        return export_model(
+            self._model,
+            sample,
+            formatter,
+            directory=directory,
+            weights=None if weights is None else self.directory / weights,
+            inputs=None if inputs is None else self.directory / inputs,
+        )
+
+    def _export_best(self, display: Display) -> None:
+        leader = self.best
+        if (
+            not self._settings["export"]
+            or self._model is None
+            or leader is None
+            or is_exported(self.directory)
+        ):
+            return
+        display.say("Exporting the best model as code and ONNX ...")
+        best_folder = self.directory / folder.BEST
+        for failure in export_best(self.directory, lambda f: self._export(leader, f, best_folder)):
+            display.say(f"The best model was not exported as {failure}")
+
+    def _say_how_it_ended(self, display: Display, ending: Ending) -> None:
+        counts = Counter(trial.status.value for trial in self.trials)
+        numbers = ", ".join(f"{count} {status}" for status, count in counts.items())
+        display.failures(self.trials)
+        display.say(f"The search ended: {ending.text} ({numbers or 'no trials'}).")
+        leader = self.best
+        if leader is not None:
+            display.say(
+                f"Best: trial {leader.number}, {metric_text(leader, self._objective)}; its files are in "
+                f"{self.directory / folder.BEST}"
+            )
+        if ending.is_interrupted:
+            display.say(
+                f"To go on, run the same script with directory={str(self.directory)!r}, or "
+                f"Experiment.resume({str(self.directory)!r}).run()"
+            )
+
+    def _last_failure(self) -> str:
+        failed = [trial for trial in self.trials if trial.status is Status.FAILED]
+        return f"trial {failed[-1].number} failed with {failed[-1].reason}" if failed else ""

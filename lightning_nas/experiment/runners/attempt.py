@@ -1,0 +1,83 @@
+"""One attempt to evaluate a sample: the same steps in whatever process it happens."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import random
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from lightning_nas.experiment.runners.protocol import Job, Outcome, Work
+from lightning_nas.report import TrialStopped
+from lightning_nas.trial import Candidate, Metrics, Report, as_metrics
+
+
+def attempt(work: Work, job: Job, report: Report) -> Outcome:
+    """Evaluates the sample of `job`; what the evaluator raises becomes a failed outcome.
+
+    `SystemExit` counts as a failure of the trial, `KeyboardInterrupt` is let through.
+    """
+    latest: Metrics = {}
+
+    def checked(step: int, metrics: Mapping[str, float]) -> bool:
+        latest.clear()
+        latest.update(as_metrics(metrics))
+        return report(int(step), dict(latest))
+
+    job.directory.mkdir(parents=True, exist_ok=True)
+    build = functools.partial(work.build, job.sample)
+    candidate = Candidate(job.number, dict(job.sample), build, job.directory, job.resume_from)
+    try:
+        return Outcome(job.number, as_metrics(work.evaluator.evaluate(candidate, checked)))
+    except TrialStopped:
+        return Outcome(job.number, latest)
+    except (Exception, SystemExit) as error:
+        return failed(job.number, error)
+
+
+def failed(number: int, error: BaseException, skip: int = 1) -> Outcome:
+    """The outcome of a trial that raised `error`.
+
+    Args:
+        number: the trial's number.
+        error: what was raised.
+        skip: frames of ours at the start of the traceback, which tell a user nothing.
+    """
+    frames = error.__traceback__
+    for _ in range(skip):
+        frames = frames.tb_next if frames is not None and frames.tb_next is not None else frames
+    text = "".join(traceback.format_exception(type(error), error, frames))
+    lines = str(error).strip().splitlines()
+    reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return Outcome(number, reason=reason, traceback=text)
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds random, numpy and, where it is loaded, torch."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  users' code may draw from the global generator
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seeds as `seed_everything` within the block; afterwards the states are what they were before.
+
+    Generators on a GPU are seeded but not put back.
+    """
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    torch = sys.modules.get("torch")
+    torch_state = torch.get_rng_state() if torch is not None else None
+    seed_everything(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        if torch is not None:
+            torch.set_rng_state(torch_state)

@@ -1,0 +1,48 @@
+"""Reading the settings of an experiment."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from pathlib import Path
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = r"(\d+(?:\.\d*)?|\.\d+)\s*([smhd])\s*"
+
+
+def seconds(duration: str | float) -> float:
+    """A duration in seconds: a number of them, or text with the units s, m, h and d.
+
+    Raises:
+        ValueError: for other text, or what is not finite and at least 0.
+
+    >>> seconds("1h30m"), seconds("0.5 m"), seconds(10)
+    (5400.0, 30.0, 10.0)
+    """
+    if isinstance(duration, str) and re.fullmatch(f"({_PART})+", duration.strip()):
+        return sum(float(number) * _UNITS[unit] for number, unit in re.findall(_PART, duration))
+    if not isinstance(duration, (int, float)) or not 0 <= duration < math.inf:
+        raise ValueError(
+            "`max_duration` must be seconds, or text such as '90s', '30m', '1h' or '1h30m', but got "
+            f"{duration!r}."
+        )
+    return float(duration)
+
+
+def check_at_least(minimum: int, **settings: int | None) -> None:
+    """Raises ValueError, naming the setting, if one is no integer of at least `minimum`; None is let through."""
+    for name, value in settings.items():
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < minimum):
+            raise ValueError(f"`{name}` must be an integer of at least {minimum}, but got {value!r}.")
+
+
+def new_directory() -> Path:
+    """A folder for an experiment of its own, named by the time, which does not exist yet."""
+    path = Path("runs") / time.strftime("%Y%m%d-%H%M%S")
+    attempt = 2
+    name = path.name
+    while path.exists():
+        path = path.with_name(f"{name}-{attempt}")
+        attempt += 1
+    return path

@@ -1,0 +1,311 @@
+"""Where an experiment keeps what it was asked for and what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from lightning_nas.errors import StoreError
+from lightning_nas.experiment import schema
+from lightning_nas.experiment.description import Description
+from lightning_nas.space import Sample, SearchSpace
+from lightning_nas.trial import Intermediate, Metrics, Status, Trial
+
+DATABASE = "experiment.db"
+"""The database's name within an experiment's folder."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A trial's status changed."""
+
+    number: int
+    status: Status
+    reason: str | None
+    time: float
+
+
+class Store(Protocol):
+    """Keeps one experiment. One process writes, any number read."""
+
+    @property
+    def description(self) -> Description:
+        """What the experiment was asked for."""
+        ...
+
+    def trials(self) -> list[Trial]:
+        """All trials by number, as they stand."""
+        ...
+
+    def changes(self, number: int) -> list[Change]:
+        """How a trial's status changed, in order."""
+        ...
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Each run: `started`, `seen` (Unix time of the last sign of life), `ended` (why, None if it
+        broke off), `settings`, `environment`."""
+        ...
+
+    def write(self, trial: Trial) -> None:
+        """Adds a trial or replaces it, apart from its reports. When this returns a final trial is safe."""
+        ...
+
+    def report(self, number: int, position: int, report: Intermediate) -> None:
+        """Adds a report as the `position`-th of its trial; those at and after this position go away."""
+        ...
+
+    def begin_run(self, settings: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+        """Notes that a driver sets to work."""
+        ...
+
+    def end_run(self, why: str) -> None:
+        """Notes that it has ended."""
+        ...
+
+    def close(self) -> None:
+        """Frees what the store holds open."""
+        ...
+
+
+class SqliteStore:
+    """A store in one SQLite database: `DIR/experiment.db`.
+
+    Use `create` or `open`. The write-ahead log lets others read at any time. A change of status is on
+    the disk when `write` returns; reports survive the end of the process at once and a power cut
+    with the next change of status.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+        self._run: int | None = None
+        self.description = self._describe()
+
+    @classmethod
+    def create(cls, directory: Path, description: Description) -> SqliteStore:
+        """Makes the database of a new experiment.
+
+        Raises:
+            StoreError: if there is one already, or it cannot be made.
+        """
+        path = directory / DATABASE
+        if path.exists():
+            raise StoreError(f"{path} already holds an experiment.")
+        # Made under another name first: what has the right name is always whole.
+        draft = directory / f".{DATABASE}"
+        draft.unlink(missing_ok=True)
+        with _named(path):
+            connection = sqlite3.connect(draft, isolation_level=None)
+            connection.executescript(schema.TABLES)
+            connection.executemany(
+                "INSERT INTO experiment VALUES (?, ?)",
+                [(key, json.dumps(value)) for key, value in description.to_json().items()],
+            )
+            connection.execute(f"PRAGMA application_id = {schema.APPLICATION}")
+            connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+            connection.close()
+            draft.replace(path)
+        return cls.open(directory, "write")
+
+    @classmethod
+    def open(cls, directory: Path, purpose: Literal["read", "write"] = "read") -> SqliteStore:
+        """Opens the database of an experiment.
+
+        Raises:
+            StoreError: if there is none, or it is not one that this version can read.
+        """
+        path = directory / DATABASE
+        if not path.is_file():
+            raise StoreError(f"There is no experiment in {directory}: it has no {DATABASE}.")
+        with _named(path):
+            if purpose == "write":
+                connection = sqlite3.connect(path, isolation_level=None)
+                _check_version(connection, path)
+                connection.execute("PRAGMA journal_mode = WAL")
+            else:
+                connection = _read_only(path)
+                _check_version(connection, path)
+            return cls(connection, path)
+
+    def trials(self) -> list[Trial]:
+        """All trials by number, as they stand."""
+        space = self.description.space
+        with _named(self._path):
+            reports: dict[int, list[Intermediate]] = {}
+            for number, step, metrics in self._connection.execute(
+                "SELECT number, step, metrics FROM reports ORDER BY number, position"
+            ):
+                reports.setdefault(number, []).append(Intermediate(step, _metrics(metrics)))
+            return [
+                Trial(
+                    row["number"],
+                    _sample(space, row["sample"]),
+                    Status(row["status"]),
+                    _metrics(row["metrics"]),
+                    row["score"],
+                    tuple(reports.get(row["number"], ())),
+                    row["traceback"],
+                    row["reason"],
+                    row["started"],
+                    row["finished"],
+                    json.loads(row["artifacts"]),
+                )
+                for row in self._rows("SELECT * FROM trials ORDER BY number")
+            ]
+
+    def changes(self, number: int) -> list[Change]:
+        """How a trial's status changed, in order."""
+        with _named(self._path):
+            rows = self._connection.execute(
+                "SELECT number, status, reason, time FROM changes WHERE number = ? ORDER BY id", [number]
+            )
+            return [Change(number, Status(status), reason, at) for number, status, reason, at in rows]
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Each time a driver worked on the experiment; see `Store.runs`."""
+        with _named(self._path):
+            return [
+                {
+                    **row,
+                    "settings": json.loads(row["settings"]),
+                    "environment": json.loads(row["environment"]),
+                }
+                for row in self._rows("SELECT * FROM runs ORDER BY id")
+            ]
+
+    def write(self, trial: Trial) -> None:
+        """Adds a trial or replaces it, apart from its reports, and notes the change of status."""
+        row = (
+            trial.number,
+            json.dumps(trial.sample),
+            trial.status.value,
+            _to_json(trial.metrics),
+            trial.score,
+            trial.reason,
+            trial.traceback,
+            trial.started,
+            trial.finished,
+            json.dumps(dict(trial.artifacts)),
+        )
+        with self._transaction("FULL") as now:
+            self._connection.execute("INSERT OR REPLACE INTO trials VALUES (?,?,?,?,?,?,?,?,?,?)", row)
+            self._connection.execute(
+                "INSERT INTO changes (number, status, reason, time) VALUES (?, ?, ?, ?)",
+                (trial.number, trial.status.value, trial.reason, now),
+            )
+
+    def report(self, number: int, position: int, report: Intermediate) -> None:
+        """Adds a report as the `position`-th of its trial; those at and after this position go away."""
+        with self._transaction("NORMAL") as now:
+            self._connection.execute(
+                "DELETE FROM reports WHERE number = ? AND position >= ?", (number, position)
+            )
+            self._connection.execute(
+                "INSERT INTO reports VALUES (?, ?, ?, ?, ?)",
+                (number, position, report.step, _to_json(report.metrics), now),
+            )
+
+    def begin_run(self, settings: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+        """Notes that a driver sets to work."""
+        with self._transaction("NORMAL") as now:
+            cursor = self._connection.execute(
+                "INSERT INTO runs (started, seen, settings, environment) VALUES (?, ?, ?, ?)",
+                (now, now, json.dumps(dict(settings)), json.dumps(dict(environment))),
+            )
+            self._run = cursor.lastrowid
+
+    def end_run(self, why: str) -> None:
+        """Notes that it has ended."""
+        with self._transaction("FULL"):
+            self._connection.execute("UPDATE runs SET ended = ? WHERE id = ?", (why, self._run))
+        self._run = None
+
+    def close(self) -> None:
+        """Closes the database."""
+        self._connection.close()
+
+    @contextlib.contextmanager
+    def _transaction(self, synchronous: Literal["FULL", "NORMAL"]) -> Iterator[float]:
+        """All of the block or nothing; gives the time, which is also the run's last sign of life."""
+        now = time.time()
+        with _named(self._path):
+            self._connection.execute(f"PRAGMA synchronous = {synchronous}")
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield now
+                self._connection.execute("UPDATE runs SET seen = ? WHERE id = ?", (now, self._run))
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def _rows(self, query: str) -> Iterator[dict[str, Any]]:
+        cursor = self._connection.execute(query)
+        names = [column[0] for column in cursor.description]
+        return (dict(zip(names, row)) for row in cursor)
+
+    def _describe(self) -> Description:
+        with _named(self._path):
+            rows = self._connection.execute("SELECT key, value FROM experiment").fetchall()
+        try:
+            return Description.from_json({key: json.loads(value) for key, value in rows})
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{self._path} does not say what its experiment is: {error!r}.") from error
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Says which file it was that SQLite had trouble with."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(f"{path} cannot be used as an experiment's store: {error}.") from error
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    uri = path.resolve().as_uri() + "?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchall()
+    except sqlite3.OperationalError:
+        # In a folder that cannot be written SQLite cannot make the log's index. Without a log there
+        # is nothing it could miss.
+        connection.close()
+        if path.with_name(path.name + "-wal").exists():
+            raise
+        connection = sqlite3.connect(uri + "&immutable=1", uri=True, isolation_level=None)
+    return connection
+
+
+def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != schema.APPLICATION:
+        raise StoreError(f"{path} is a database, but not one of lightning-nas.")
+    if version != schema.VERSION:
+        raise StoreError(
+            f"{path} has schema version {version}, but this lightning-nas reads version {schema.VERSION}; "
+            "use the version that wrote it, or a newer one."
+        )
+
+
+def _to_json(metrics: Mapping[str, float]) -> str:
+    return json.dumps({name: v if math.isfinite(v) else str(v) for name, v in metrics.items()})
+
+
+def _metrics(text: str) -> Metrics:
+    return {name: float(value) for name, value in json.loads(text).items()}
+
+
+def _sample(space: SearchSpace, text: str) -> Sample:
+    """The sample as the space writes it: JSON made lists of its tuples."""
+    sample = json.loads(text)
+    return {label: space[label].normalise(value) for label, value in sample.items()}
