@@ -1,0 +1,202 @@
+"""An evaluator that trains with PyTorch Lightning."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import inspect
+import random
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lightning_nas.errors import MetricError
+from lightning_nas.evaluators.artifacts import Recorder
+from lightning_nas.evaluators.callback import ReportCallback, logged_metrics
+from lightning_nas.evaluators.quiet import quiet
+from lightning_nas.evaluators.roots import common_root, is_a
+from lightning_nas.report import current_sample, output_directory, running
+from lightning_nas.trial import Candidate, Metrics, Report
+
+
+@dataclass(frozen=True)
+class LightningEvaluator:
+    """Trains a candidate under a LightningModule of the user's and takes the metrics it logs.
+
+    Everything may come from `pytorch_lightning` or from `lightning.pytorch`; the Trainer is made from
+    the package of the module and the data.
+
+    Args:
+        module_factory: `module_factory(model)`, a LightningModule around the candidate's model. If it has
+            a parameter named `sample`, it is given the sample (a learning rate may be searched with
+            the model), and one named `lightning` is given the package to take `LightningModule` from.
+        trainer: arguments of a Trainer, or a function without arguments that makes one. With arguments,
+            a trial is quiet unless they say otherwise: no logger, progress bar, model summary or
+            checkpoints, files in the trial's folder; callbacks are copied for each trial. A function
+            decides all this by itself (`lightning_nas.output_directory()` is the trial's folder).
+        train_dataloaders, val_dataloaders: as in `Trainer.fit`, or functions without arguments that make
+            them, so that not every trial has to be sent the data.
+        datamodule: instead of the loaders: a LightningDataModule, or a class or function that makes one.
+        seed: None trains each trial under the random state that it finds, which an `Experiment` sets from
+            its own seed and the trial's number. An integer seeds `random`, numpy and torch from it and
+            the trial's number instead.
+
+    Raises:
+        TypeError: if the Trainer has no such argument, or `module_factory` cannot be called.
+        ValueError: if both loaders and a data module are given.
+    """
+
+    module_factory: Callable[..., Any]
+    trainer: Mapping[str, Any] | Callable[[], Any] = field(default_factory=dict)
+    _: KW_ONLY
+    train_dataloaders: Any = None
+    val_dataloaders: Any = None
+    datamodule: Any = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.module_factory):
+            raise TypeError(
+                "`module_factory` must make a LightningModule of a model, e.g. a subclass of LightningModule "
+                f"that takes the model, but got {self.module_factory!r}."
+            )
+        if self.datamodule is not None and not (self.train_dataloaders is None is self.val_dataloaders):
+            raise ValueError("Give either `datamodule` or dataloaders, but got both.")
+        if not callable(self.trainer):
+            _check_arguments(self.trainer)
+
+    def evaluate(self, candidate: Candidate, report: Report) -> Metrics:
+        """Trains the candidate's model, from `candidate.resume_from` on if it is given.
+
+        Returns:
+            Every metric the module has logged, at its last value; what it gave `report_final_result` too.
+
+        Raises:
+            MetricError: if the module logged nothing.
+            Exception: what building or training raises.
+        """
+        if self.seed is not None:
+            _seed_everything(self.seed, candidate.number)
+        with running(candidate, report) as trial, Recorder() as recorder:
+            model = candidate.build()
+            recorder.watch(model)
+            trainer = self._train(model, report, (), candidate.resume_from)
+            if trainer.is_global_zero:
+                recorder.save(candidate.directory)
+            return {**logged_metrics(trainer), **(trial.final or {})}
+
+    def fit(self, model: nn.Module, report: Report, callbacks: Sequence[Any] = ()) -> Metrics:
+        """Trains `model` in place, with further callbacks of Lightning. Changes `model`.
+
+        Raises:
+            MetricError: if the module logged nothing.
+            Exception: what training raises.
+        """
+        return logged_metrics(self._train(model, report, callbacks, None))
+
+    def _train(self, model: nn.Module, report: Report, callbacks: Sequence[Any], checkpoint: Any) -> Any:
+        """Fits `model` and returns the Trainer that did it."""
+        callbacks = [*callbacks, ReportCallback(report)]
+        data = {
+            "train_dataloaders": _made(self.train_dataloaders),
+            "val_dataloaders": _made(self.val_dataloaders),
+            "datamodule": _made(self.datamodule),
+        }
+        with quiet():
+            arguments, trainer = ({}, self.trainer()) if callable(self.trainer) else (self.trainer, None)
+            things = [trainer, data["datamodule"]]
+            # The user's callbacks and loggers tell which Lightning is in use where nothing else does.
+            hints = [*_as_list(arguments.get("callbacks")), *_as_list(arguments.get("logger"))]
+            module = self._module(model, common_root(things, hints))
+            lightning = common_root([module, *things], hints)
+            if trainer is None:
+                trainer = lightning.Trainer(**_with_defaults(arguments, callbacks))
+            else:
+                # Before checkpoint callbacks, which Lightning keeps at the end.
+                trainer.callbacks[:0] = callbacks
+            _fit(trainer, module, ckpt_path=checkpoint, **data)
+        if not trainer.callback_metrics:
+            raise MetricError(
+                f'{type(module).__name__} logged no metric; call e.g. self.log("val_acc", accuracy) in its '
+                "validation_step, and give the evaluator validation data."
+            )
+        return trainer
+
+    def _module(self, model: nn.Module, lightning: ModuleType) -> Any:
+        offered = {"sample": current_sample() or {}, "lightning": lightning}
+        names = inspect.signature(self.module_factory).parameters
+        module = self.module_factory(model, **{name: offered[name] for name in names if name in offered})
+        if not is_a(module, "LightningModule"):
+            raise TypeError(
+                f"`module_factory` must return a LightningModule, but returned a {type(module).__name__}."
+            )
+        return module
+
+
+def _made(data: Any) -> Any:
+    """Data as given, or as the given function or class makes it."""
+    return data() if callable(data) else data
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _check_arguments(arguments: Mapping[str, Any]) -> None:
+    from pytorch_lightning import Trainer  # both Trainers have the same arguments
+
+    known = list(inspect.signature(Trainer).parameters)
+    for name in arguments:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "see the documentation of lightning.Trainer."
+            raise TypeError(f"The Trainer has no argument {name!r}; {hint}")
+
+
+def _with_defaults(arguments: Mapping[str, Any], callbacks: Sequence[Any]) -> dict[str, Any]:
+    """The arguments of a trial's Trainer: the user's, and quiet ones where the user says nothing."""
+    own = copy.deepcopy(_as_list(arguments.get("callbacks")))  # EarlyStopping and others keep a state
+    directory = output_directory()
+    return {
+        "logger": False,
+        "enable_model_summary": False,
+        # Lightning refuses False beside a callback that does just this.
+        "enable_progress_bar": any(is_a(each, "ProgressBar") for each in own),
+        "enable_checkpointing": any(is_a(each, "Checkpoint") for each in own),
+        "default_root_dir": None if directory is None else str(directory),
+        **arguments,
+        "callbacks": [*callbacks, *own],
+    }
+
+
+def _fit(trainer: Any, module: Any, **arguments: Any) -> None:
+    """Calls `trainer.fit`. Ctrl-C comes out as KeyboardInterrupt: Lightning makes it an exit with code 1.
+
+    Lightning also leaves SIGINT ignored then; the handler is put back.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(module, **arguments)
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from error
+
+
+def _seed_everything(seed: int, number: int) -> None:
+    """Seeds random, numpy and torch for one trial."""
+    state = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    random.seed(state)
+    np.random.seed(state)  # noqa: NPY002  users' code may draw from the global generator
+    torch.manual_seed(state)
