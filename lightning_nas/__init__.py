@@ -11,6 +11,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightning_nas import evaluators as evaluators
+    from lightning_nas import hub as hub
     from lightning_nas import mutables as mutables
     from lightning_nas import nn as nn
     from lightning_nas import space as space
@@ -22,6 +24,14 @@ if TYPE_CHECKING:
     from lightning_nas.errors import SampleError as SampleError
     from lightning_nas.errors import SpaceError as SpaceError
     from lightning_nas.errors import StoreError as StoreError
+    from lightning_nas.evaluators import Classification as Classification
+    from lightning_nas.evaluators import Evaluator as Evaluator
+    from lightning_nas.evaluators import FunctionalEvaluator as FunctionalEvaluator
+    from lightning_nas.evaluators import LightningEvaluator as LightningEvaluator
+    from lightning_nas.evaluators import Regression as Regression
+    from lightning_nas.evaluators import ReportCallback as ReportCallback
+    from lightning_nas.evaluators import TabularEvaluator as TabularEvaluator
+    from lightning_nas.experiment import Experiment as Experiment
     from lightning_nas.mutables import fixed_arch as fixed_arch
     from lightning_nas.mutables import model_wrapper as model_wrapper
     from lightning_nas.report import current_sample as current_sample
@@ -42,25 +52,33 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_PARTS = ("mutables", "nn", "space", "strategies")
+_PARTS = ("evaluators", "hub", "mutables", "nn", "space", "strategies")
 
 _NAMES = {
     "Candidate": "trial",
     "Categorical": "space",
+    "Classification": "evaluators",
     "Condition": "space",
+    "Evaluator": "evaluators",
+    "Experiment": "experiment",
     "ExperimentError": "errors",
     "ExportError": "errors",
     "Float": "space",
+    "FunctionalEvaluator": "evaluators",
     "Integer": "space",
+    "LightningEvaluator": "evaluators",
     "MetricError": "errors",
     "NASError": "errors",
     "Objective": "trial",
+    "Regression": "evaluators",
+    "ReportCallback": "evaluators",
     "SampleError": "errors",
     "SearchSpace": "space",
     "SpaceError": "errors",
     "Status": "trial",
     "StoreError": "errors",
     "Subset": "space",
+    "TabularEvaluator": "evaluators",
     "Trial": "trial",
     "best": "trial",
     "current_sample": "report",
@@ -82,7 +100,9 @@ def __getattr__(name: str) -> Any:
         globals()[name] = value
         return value
     # With `name` and `obj` Python adds "Did you mean ...?", drawn from `__dir__`.
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+    raise AttributeError(
+        f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__]
+    )
 
 
 def __dir__() -> list[str]:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+# Set by pytest, by Lightning when it looks for a GPU and by torch when it first compiles.
+NOT_OURS = {"PYTEST_CURRENT_TEST", "PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR"}
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 # Read by torch when it loads: tests run side by side with the processes they start.
@@ -41,11 +44,9 @@ def nothing_left_behind() -> Iterator[None]:
     environment, folder = dict(os.environ), Path.cwd()
     yield
     left = [f"process {child.name}" for child in multiprocessing.active_children()]
-    changed = {name for name, _ in environment.items() ^ os.environ.items()} - {"PYTEST_CURRENT_TEST"}
+    changed = {name for name, _ in environment.items() ^ os.environ.items()} - NOT_OURS
     left += [f"environment variable {name}" for name in sorted(changed)]
     if Path.cwd() != folder:
         left.append(f"working folder {Path.cwd()}")
         os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
     assert not left, f"The test left behind: {', '.join(left)}."
