@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch.nn as _torch_nn
 
-from lightning_nas.mutables.cell import Cell
-from lightning_nas.mutables.choice import ValueChoice
-from lightning_nas.mutables.layers import InputChoice, LayerChoice, Repeat, Zero
+from lightning_nas.mutables.cell import Cell as Cell
+from lightning_nas.mutables.choice import ValueChoice as ValueChoice
+from lightning_nas.mutables.layers import InputChoice as InputChoice
+from lightning_nas.mutables.layers import LayerChoice as LayerChoice
+from lightning_nas.mutables.layers import Repeat as Repeat
+from lightning_nas.mutables.layers import Zero as Zero
 
 if TYPE_CHECKING:
     from torch.nn import *

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from lightning_nas.errors import MetricError
-from lightning_nas.space import Sample
+from lightning_nas.space import Sample as Sample
 
 Metrics = dict[str, float]
 """`{name: value}`, all finite."""

@@ -14,7 +14,6 @@ from functools import partial
 import torch
 
 import lightning_nas.nn as nn
-from lightning_nas.errors import SpaceError
 from lightning_nas.hub.operations import (
     Conv7x1,
     DilConv,
@@ -137,7 +136,7 @@ class DartsSpace(nn.Module):
         distinct: a node chooses its two states together, both different, as the paper counts.
 
     Raises:
-        SpaceError: if an operation is unknown, `channels` is odd or `layers` below 3.
+        ValueError: if an operation is unknown, `channels` is odd or `layers` below 3.
 
     Shape: (b, 3, h, w) -> (b, num_classes), h and w divisible by 4. In training with `auxiliary`, a pair
     of that and the auxiliary head's.
@@ -158,9 +157,9 @@ class DartsSpace(nn.Module):
         super().__init__()
         unknown = set(operations) - _KNOWN
         if unknown:
-            raise SpaceError(f"DartsSpace has no operations {sorted(unknown)}; there are {sorted(_KNOWN)}.")
+            raise ValueError(f"DartsSpace has no operations {sorted(unknown)}; there are {sorted(_KNOWN)}.")
         if channels % 2 or layers < 3:
-            raise SpaceError(f"`channels` must be even and `layers >= 3`, but got ({channels=}, {layers=}).")
+            raise ValueError(f"`channels` must be even and `layers >= 3`, but got ({channels=}, {layers=}).")
         c = channels
         self.stem = nn.Sequential(nn.Conv2d(3, 3 * c, 3, padding=1, bias=False), nn.BatchNorm2d(3 * c))
         c_before, c_last, was_reduction = 3 * c, 3 * c, False

@@ -44,15 +44,20 @@ class Genotype:
             object.__setattr__(self, name, edges)
             object.__setattr__(self, f"{name}_concat", concat)
             if len(edges) % 2:
-                raise SampleError(f"Each node of a genotype has two edges, but {name} has {len(edges)} in all.")
+                raise SampleError(
+                    f"Each node of a genotype has two edges, but {name} has {len(edges)} in all."
+                )
             for position, (operation, state) in enumerate(edges):
                 node = position // 2 + 2
                 if not 0 <= state < node:
                     raise SampleError(
-                        f"The edge ({operation!r}, {state}) into node {node} of {name} must come from a state below {node}."
+                        f"The edge ({operation!r}, {state}) into node {node} of {name} must come from a state "
+                        f"below {node}."
                     )
             if not concat or not all(0 <= state < len(edges) // 2 + 2 for state in concat):
-                raise SampleError(f"{name}_concat must hold states from 0 to {len(edges) // 2 + 1}, but is {concat}.")
+                raise SampleError(
+                    f"{name}_concat must hold states from 0 to {len(edges) // 2 + 1}, but is {concat}."
+                )
 
     @property
     def nodes(self) -> int:
@@ -109,7 +114,9 @@ class Genotype:
                     pair.sort(key=lambda edge: edge[1])
                     states = [state for _, state in pair]
                     if states[0] == states[1]:
-                        raise SampleError(f"Node {node} of {cell} takes the state {states[0]} twice; states must differ.")
+                        raise SampleError(
+                            f"Node {node} of {cell} takes the state {states[0]} twice; states must differ."
+                        )
                     sample[f"{cell}/input_{node}"] = states
                 for k, (operation, state) in enumerate(pair):
                     sample[f"{cell}/op_{node}_{k}"] = operation
@@ -138,9 +145,16 @@ class Genotype:
                     together = sample.get(f"{cell}/input_{node}")
                     for k in (0, 1):
                         state = sample[f"{cell}/input_{node}_{k}"] if together is None else together[k]
-                        edges.append((sample[f"{cell}/op_{node}_{k}"], state[0] if isinstance(state, (list, tuple)) else state))
+                        edges.append(
+                            (
+                                sample[f"{cell}/op_{node}_{k}"],
+                                state[0] if isinstance(state, (list, tuple)) else state,
+                            )
+                        )
                 except KeyError as error:
-                    raise SampleError(f"The sample has no value for {error.args[0]!r}, which a genotype needs.") from None
+                    raise SampleError(
+                        f"The sample has no value for {error.args[0]!r}, which a genotype needs."
+                    ) from None
                 node += 1
         every = {cell: range(2, len(edges) // 2 + 2) for cell, edges in cells.items()}
         states = {cell: tuple((concat or every)[cell]) for cell in cells}
@@ -155,106 +169,158 @@ def _value(node: ast.expr) -> Any:
 
 NASNET_A = Genotype(
     normal=(
-        ("sep_conv_5x5", 1), ("sep_conv_3x3", 0),
-        ("sep_conv_5x5", 0), ("sep_conv_3x3", 0),
-        ("avg_pool_3x3", 1), ("skip_connect", 0),
-        ("avg_pool_3x3", 0), ("avg_pool_3x3", 0),
-        ("sep_conv_3x3", 1), ("skip_connect", 1),
+        ("sep_conv_5x5", 1),
+        ("sep_conv_3x3", 0),
+        ("sep_conv_5x5", 0),
+        ("sep_conv_3x3", 0),
+        ("avg_pool_3x3", 1),
+        ("skip_connect", 0),
+        ("avg_pool_3x3", 0),
+        ("avg_pool_3x3", 0),
+        ("sep_conv_3x3", 1),
+        ("skip_connect", 1),
     ),
     normal_concat=(2, 3, 4, 5, 6),
     reduce=(
-        ("sep_conv_5x5", 1), ("sep_conv_7x7", 0),
-        ("max_pool_3x3", 1), ("sep_conv_7x7", 0),
-        ("avg_pool_3x3", 1), ("sep_conv_5x5", 0),
-        ("skip_connect", 3), ("avg_pool_3x3", 2),
-        ("sep_conv_3x3", 2), ("max_pool_3x3", 1),
+        ("sep_conv_5x5", 1),
+        ("sep_conv_7x7", 0),
+        ("max_pool_3x3", 1),
+        ("sep_conv_7x7", 0),
+        ("avg_pool_3x3", 1),
+        ("sep_conv_5x5", 0),
+        ("skip_connect", 3),
+        ("avg_pool_3x3", 2),
+        ("sep_conv_3x3", 2),
+        ("max_pool_3x3", 1),
     ),
     reduce_concat=(4, 5, 6),
 )
 
 AMOEBANET_A = Genotype(
     normal=(
-        ("avg_pool_3x3", 0), ("max_pool_3x3", 1),
-        ("sep_conv_3x3", 0), ("sep_conv_5x5", 2),
-        ("sep_conv_3x3", 0), ("avg_pool_3x3", 3),
-        ("sep_conv_3x3", 1), ("skip_connect", 1),
-        ("skip_connect", 0), ("avg_pool_3x3", 1),
+        ("avg_pool_3x3", 0),
+        ("max_pool_3x3", 1),
+        ("sep_conv_3x3", 0),
+        ("sep_conv_5x5", 2),
+        ("sep_conv_3x3", 0),
+        ("avg_pool_3x3", 3),
+        ("sep_conv_3x3", 1),
+        ("skip_connect", 1),
+        ("skip_connect", 0),
+        ("avg_pool_3x3", 1),
     ),
     normal_concat=(4, 5, 6),
     reduce=(
-        ("avg_pool_3x3", 0), ("sep_conv_3x3", 1),
-        ("max_pool_3x3", 0), ("sep_conv_7x7", 2),
-        ("sep_conv_7x7", 0), ("avg_pool_3x3", 1),
-        ("max_pool_3x3", 0), ("max_pool_3x3", 1),
-        ("conv_7x1_1x7", 0), ("sep_conv_3x3", 5),
+        ("avg_pool_3x3", 0),
+        ("sep_conv_3x3", 1),
+        ("max_pool_3x3", 0),
+        ("sep_conv_7x7", 2),
+        ("sep_conv_7x7", 0),
+        ("avg_pool_3x3", 1),
+        ("max_pool_3x3", 0),
+        ("max_pool_3x3", 1),
+        ("conv_7x1_1x7", 0),
+        ("sep_conv_3x3", 5),
     ),
     reduce_concat=(3, 4, 6),
 )
 
 DARTS_V1 = Genotype(
     normal=(
-        ("sep_conv_3x3", 1), ("sep_conv_3x3", 0),
-        ("skip_connect", 0), ("sep_conv_3x3", 1),
-        ("skip_connect", 0), ("sep_conv_3x3", 1),
-        ("sep_conv_3x3", 0), ("skip_connect", 2),
+        ("sep_conv_3x3", 1),
+        ("sep_conv_3x3", 0),
+        ("skip_connect", 0),
+        ("sep_conv_3x3", 1),
+        ("skip_connect", 0),
+        ("sep_conv_3x3", 1),
+        ("sep_conv_3x3", 0),
+        ("skip_connect", 2),
     ),
     normal_concat=(2, 3, 4, 5),
     reduce=(
-        ("max_pool_3x3", 0), ("max_pool_3x3", 1),
-        ("skip_connect", 2), ("max_pool_3x3", 0),
-        ("max_pool_3x3", 0), ("skip_connect", 2),
-        ("skip_connect", 2), ("avg_pool_3x3", 0),
+        ("max_pool_3x3", 0),
+        ("max_pool_3x3", 1),
+        ("skip_connect", 2),
+        ("max_pool_3x3", 0),
+        ("max_pool_3x3", 0),
+        ("skip_connect", 2),
+        ("skip_connect", 2),
+        ("avg_pool_3x3", 0),
     ),
     reduce_concat=(2, 3, 4, 5),
 )
 
 DARTS_V2 = Genotype(
     normal=(
-        ("sep_conv_3x3", 0), ("sep_conv_3x3", 1),
-        ("sep_conv_3x3", 0), ("sep_conv_3x3", 1),
-        ("sep_conv_3x3", 1), ("skip_connect", 0),
-        ("skip_connect", 0), ("dil_conv_3x3", 2),
+        ("sep_conv_3x3", 0),
+        ("sep_conv_3x3", 1),
+        ("sep_conv_3x3", 0),
+        ("sep_conv_3x3", 1),
+        ("sep_conv_3x3", 1),
+        ("skip_connect", 0),
+        ("skip_connect", 0),
+        ("dil_conv_3x3", 2),
     ),
     normal_concat=(2, 3, 4, 5),
     reduce=(
-        ("max_pool_3x3", 0), ("max_pool_3x3", 1),
-        ("skip_connect", 2), ("max_pool_3x3", 1),
-        ("max_pool_3x3", 0), ("skip_connect", 2),
-        ("skip_connect", 2), ("max_pool_3x3", 1),
+        ("max_pool_3x3", 0),
+        ("max_pool_3x3", 1),
+        ("skip_connect", 2),
+        ("max_pool_3x3", 1),
+        ("max_pool_3x3", 0),
+        ("skip_connect", 2),
+        ("skip_connect", 2),
+        ("max_pool_3x3", 1),
     ),
     reduce_concat=(2, 3, 4, 5),
 )
 
 PC_DARTS_CIFAR = Genotype(
     normal=(
-        ("sep_conv_3x3", 1), ("skip_connect", 0),
-        ("sep_conv_3x3", 0), ("dil_conv_3x3", 1),
-        ("sep_conv_5x5", 0), ("sep_conv_3x3", 1),
-        ("avg_pool_3x3", 0), ("dil_conv_3x3", 1),
+        ("sep_conv_3x3", 1),
+        ("skip_connect", 0),
+        ("sep_conv_3x3", 0),
+        ("dil_conv_3x3", 1),
+        ("sep_conv_5x5", 0),
+        ("sep_conv_3x3", 1),
+        ("avg_pool_3x3", 0),
+        ("dil_conv_3x3", 1),
     ),
     normal_concat=(2, 3, 4, 5),
     reduce=(
-        ("sep_conv_5x5", 1), ("max_pool_3x3", 0),
-        ("sep_conv_5x5", 1), ("sep_conv_5x5", 2),
-        ("sep_conv_3x3", 0), ("sep_conv_3x3", 3),
-        ("sep_conv_3x3", 1), ("sep_conv_3x3", 2),
+        ("sep_conv_5x5", 1),
+        ("max_pool_3x3", 0),
+        ("sep_conv_5x5", 1),
+        ("sep_conv_5x5", 2),
+        ("sep_conv_3x3", 0),
+        ("sep_conv_3x3", 3),
+        ("sep_conv_3x3", 1),
+        ("sep_conv_3x3", 2),
     ),
     reduce_concat=(2, 3, 4, 5),
 )
 
 PC_DARTS_IMAGE = Genotype(
     normal=(
-        ("skip_connect", 1), ("sep_conv_3x3", 0),
-        ("sep_conv_3x3", 0), ("skip_connect", 1),
-        ("sep_conv_3x3", 1), ("sep_conv_3x3", 3),
-        ("sep_conv_3x3", 1), ("dil_conv_5x5", 4),
+        ("skip_connect", 1),
+        ("sep_conv_3x3", 0),
+        ("sep_conv_3x3", 0),
+        ("skip_connect", 1),
+        ("sep_conv_3x3", 1),
+        ("sep_conv_3x3", 3),
+        ("sep_conv_3x3", 1),
+        ("dil_conv_5x5", 4),
     ),
     normal_concat=(2, 3, 4, 5),
     reduce=(
-        ("sep_conv_3x3", 0), ("skip_connect", 1),
-        ("dil_conv_5x5", 2), ("max_pool_3x3", 1),
-        ("sep_conv_3x3", 2), ("sep_conv_3x3", 1),
-        ("sep_conv_5x5", 0), ("sep_conv_3x3", 3),
+        ("sep_conv_3x3", 0),
+        ("skip_connect", 1),
+        ("dil_conv_5x5", 2),
+        ("max_pool_3x3", 1),
+        ("sep_conv_3x3", 2),
+        ("sep_conv_3x3", 1),
+        ("sep_conv_5x5", 0),
+        ("sep_conv_3x3", 3),
     ),
     reduce_concat=(2, 3, 4, 5),
 )

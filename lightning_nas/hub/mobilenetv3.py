@@ -27,7 +27,11 @@ class SqueezeExcite(nn.Module):
         super().__init__()
         hidden = make_divisible(c / 4)
         self.gate = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Conv2d(c, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, c, 1), nn.Hardsigmoid()
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(c, hidden, 1),
+            nn.ReLU(),
+            nn.Conv2d(hidden, c, 1),
+            nn.Hardsigmoid(),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -47,7 +51,14 @@ class InvertedResidual(nn.Module):
     """
 
     def __init__(
-        self, c_in: int, c_out: int, hidden: int, kernel: int, stride: int, has_gate: bool, activation: type[nn.Module]
+        self,
+        c_in: int,
+        c_out: int,
+        hidden: int,
+        kernel: int,
+        stride: int,
+        has_gate: bool,
+        activation: type[nn.Module],
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []

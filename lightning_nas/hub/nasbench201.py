@@ -42,8 +42,9 @@ class Cell(nn.Module):
 
     def __init__(self, c: int) -> None:
         super().__init__()
+        self.edges = nn.ModuleDict()
         for source, node in [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]:
-            operation = nn.LayerChoice(
+            self.edges[f"{source}_{node}"] = nn.LayerChoice(
                 {
                     "none": lambda: nn.Zero(),
                     "skip_connect": lambda: nn.Identity(),
@@ -53,12 +54,12 @@ class Cell(nn.Module):
                 },
                 label=f"edge_{source}_{node}",
             )
-            self.add_module(f"edge_{source}_{node}", operation)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        node_1 = self.edge_0_1(x)
-        node_2 = self.edge_0_2(x) + self.edge_1_2(node_1)
-        return self.edge_0_3(x) + self.edge_1_3(node_1) + self.edge_2_3(node_2)
+        edges = self.edges
+        node_1 = edges["0_1"](x)
+        node_2 = edges["0_2"](x) + edges["1_2"](node_1)
+        return edges["0_3"](x) + edges["1_3"](node_1) + edges["2_3"](node_2)
 
 
 @model_wrapper
@@ -104,7 +105,11 @@ def from_arch_string(arch: str) -> Sample:
         SampleError: if it is not of the form `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`, or an operation is
             none of the five.
     """
-    found = [(int(j), i, op) for i, node in enumerate(arch.split("+"), 1) for op, j in re.findall(r"\|(\w+)~(\d)", node)]
+    found = [
+        (int(j), i, op)
+        for i, node in enumerate(arch.split("+"), 1)
+        for op, j in re.findall(r"\|(\w+)~(\d)", node)
+    ]
     sample = {f"edge_{j}_{i}": op for j, i, op in found}
     if [(j, i) for j, i, _ in found] != _EDGES or to_arch_string(sample) != arch:
         raise SampleError(
@@ -112,5 +117,7 @@ def from_arch_string(arch: str) -> Sample:
         )
     unknown = set(sample.values()) - set(NASBENCH201_OPERATIONS)
     if unknown:
-        raise SampleError(f"{arch!r} has unknown operations {sorted(unknown)}; there are {NASBENCH201_OPERATIONS}.")
+        raise SampleError(
+            f"{arch!r} has unknown operations {sorted(unknown)}; there are {NASBENCH201_OPERATIONS}."
+        )
     return sample

@@ -48,7 +48,7 @@ class ChosenCell(nn.Module):
     ) -> None:
         super().__init__()
         self.preprocessor = preprocessor
-        self.operations = nn.ModuleList()
+        self.operations: Any = nn.ModuleList()
         for node, edges in enumerate(nodes, start=num_predecessors):
             made = nn.ModuleList()
             for k, (name, state) in enumerate(edges):
@@ -66,7 +66,7 @@ class ChosenCell(nn.Module):
         """Takes the inputs one by one or as one list."""
         given = list(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)) else list(inputs)
         states = list(given) if self.preprocessor is None else list(self.preprocessor(given))
-        for operations, sources in zip(cast(Iterable[nn.ModuleList], self.operations), self.states):
+        for operations, sources in zip(self.operations, self.states):
             edges = [operation(states[source]) for operation, source in zip(operations, sources)]
             total = edges[0]
             for edge in edges[1:]:

@@ -54,16 +54,16 @@ class LayerChoice(Choice):
         except SpaceError as error:
             raise SpaceError(f"LayerChoice at {self.site}: {error}") from None
         self._names = tuple(named)
-        self._factories = {n: c for n, c in named.items() if not isinstance(c, nn.Module)}
-        if self._factories and label is None:
+        self.functions = {n: c for n, c in named.items() if not isinstance(c, nn.Module)}
+        if self.functions and label is None:
             raise TypeError(
                 f"The LayerChoice at {self.site} has functions as candidates and needs a label: its attribute "
                 "path is not known yet when they are called."
             )
         for name, candidate in named.items():
-            if name not in self._factories:
+            if name not in self.functions:
                 self.add_module(name, candidate)
-        if self._factories:
+        if self.functions:
             self._make_now()
 
     def _make_now(self) -> None:
@@ -73,7 +73,7 @@ class LayerChoice(Choice):
         if stage == "explore":
             self.choose(label)
             for name, clause, get in self.branches(label):
-                if name in self._factories:
+                if name in self.functions:
                     self.explore(clause, get)
         elif stage == "decided":
             self._child(self.choose(label)[label])
@@ -88,7 +88,7 @@ class LayerChoice(Choice):
     def candidate(self, name: str) -> nn.Module:
         """The candidate called `name`; a function is called the first time and the layer kept."""
         if name not in self._modules:
-            self.add_module(name, self._factories[name]())
+            self.add_module(name, self.functions[name]())
         return cast(nn.Module, self._modules[name])
 
     def _child(self, value: Any) -> nn.Module:

@@ -145,7 +145,7 @@ def test_wrong_architecture_strings_say_the_form(arch: str) -> None:
 
 
 def test_unknown_operations_are_named() -> None:
-    with pytest.raises(errors.SpaceError, match="sep_conv_9x9"):
+    with pytest.raises(ValueError, match="sep_conv_9x9"):
         DartsSpace(operations=("sep_conv_9x9",))
     with pytest.raises(errors.SampleError, match="conv_9x9"):
         from_arch_string("|conv_9x9~0|+|none~0|none~1|+|none~0|none~1|none~2|")
