@@ -44,7 +44,7 @@ def retrain_and_verify(net: torch.nn.Module, exp: Experiment, root: Path, epochs
     model.cpu()
     here = accuracy(model, data["test"])
     folder = exp.directory / "retrained"
-    export = export_model(
+    path = export_model(
         net,
         exp.best.sample,
         formatter="code",
@@ -55,6 +55,6 @@ def retrain_and_verify(net: torch.nn.Module, exp: Experiment, root: Path, epochs
     torch.save(data["test"].tensors, folder / "test.pt")
     command = [sys.executable, "-I", "-c", VERIFY, str(folder)]
     there = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    print(f"winner {exp.best.sample}: test accuracy {here:.2%}; from {export.path} alone {there:.2%}")
+    print(f"winner {exp.best.sample}: test accuracy {here:.2%}; from {path} alone {there:.2%}")
     if here != there:
         raise SystemExit("The exported code does not score what the model scores.")

@@ -120,7 +120,7 @@ def prove_code(path: Path, class_name: str, model: nn.Module, inputs: Sequence[T
     with tempfile.TemporaryDirectory() as folder:
         torch.save({"state": state, "batches": batches}, f"{folder}/given.pt")
         script = _SCRIPT.format(threads=torch.get_num_threads(), observe=inspect.getsource(observe))
-        command = [sys.executable, "-I", "-c", script, str(path.resolve()), folder, class_name]
+        command = [sys.executable, "-I", "-B", "-c", script, str(path.resolve()), folder, class_name]
         # No path of ours and no user site: what the file needs it must import from torch or Python.
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=_clean_environment())
         if done.returncode:
