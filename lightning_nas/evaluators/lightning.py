@@ -49,7 +49,8 @@ class LightningEvaluator:
             the trial's number instead.
 
     Raises:
-        TypeError: if the Trainer has no such argument, or `module_factory` cannot be called.
+        TypeError: if `trainer` is neither, or the Trainer has no such argument, or `module_factory` cannot
+            be called.
         ValueError: if both loaders and a data module are given.
     """
 
@@ -70,7 +71,7 @@ class LightningEvaluator:
         if self.datamodule is not None and not (self.train_dataloaders is None is self.val_dataloaders):
             raise ValueError("Give either `datamodule` or dataloaders, but got both.")
         if not callable(self.trainer):
-            _check_arguments(self.trainer)
+            _check_trainer(self.trainer)
 
     def evaluate(self, candidate: Candidate, report: Report) -> Metrics:
         """Trains the candidate's model, from `candidate.resume_from` on if it is given.
@@ -79,7 +80,7 @@ class LightningEvaluator:
             Every metric the module has logged, at its last value; what it gave `report_final_result` too.
 
         Raises:
-            MetricError: if the module logged nothing.
+            MetricError: if there is no metric.
             Exception: what building or training raises.
         """
         if self.seed is not None:
@@ -90,13 +91,21 @@ class LightningEvaluator:
             trainer = self._train(model, report, (), candidate.resume_from)
             if trainer.is_global_zero:
                 recorder.save(candidate.directory)
-            return {**logged_metrics(trainer), **(trial.final or {})}
+            metrics = {**logged_metrics(trainer), **(trial.final or {})}
+        if not metrics:
+            raise MetricError(
+                f'{type(trainer.lightning_module).__name__} logged no metric; call e.g. self.log("val_acc", accuracy) '
+                "in its validation_step, and give the evaluator validation data."
+            )
+        return metrics
 
     def fit(self, model: nn.Module, report: Report, callbacks: Sequence[Any] = ()) -> Metrics:
         """Trains `model` in place, with further callbacks of Lightning. Changes `model`.
 
+        Returns:
+            Every metric the module has logged, at its last value; empty if it logs nothing.
+
         Raises:
-            MetricError: if the module logged nothing.
             Exception: what training raises.
         """
         return logged_metrics(self._train(model, report, callbacks, None))
@@ -122,11 +131,6 @@ class LightningEvaluator:
                 # Before checkpoint callbacks, which Lightning keeps at the end.
                 trainer.callbacks[:0] = callbacks
             _fit(trainer, module, ckpt_path=checkpoint, **data)
-        if not trainer.callback_metrics:
-            raise MetricError(
-                f'{type(module).__name__} logged no metric; call e.g. self.log("val_acc", accuracy) in its '
-                "validation_step, and give the evaluator validation data."
-            )
         return trainer
 
     def _module(self, model: nn.Module, lightning: ModuleType) -> Any:
@@ -151,9 +155,15 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _check_arguments(arguments: Mapping[str, Any]) -> None:
+def _check_trainer(arguments: Any) -> None:
+    """Raises TypeError unless a Trainer can be made of `arguments`."""
     from pytorch_lightning import Trainer  # both Trainers have the same arguments
 
+    if not isinstance(arguments, Mapping):
+        raise TypeError(
+            "`trainer` must be a dict of a Trainer's arguments or a function that makes a Trainer, since each trial "
+            f"needs one of its own, but got a {type(arguments).__name__}."
+        )
     known = list(inspect.signature(Trainer).parameters)
     for name in arguments:
         if name not in known:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from lightning_nas.evaluators.lightning import LightningEvaluator
+from lightning_nas.evaluators.roots import root_of
 from lightning_nas.trial import Candidate, Metrics, Report
 
 
@@ -164,6 +166,12 @@ def _module_class(lightning: ModuleType) -> type:
     return type("SupervisedModule", (_Steps, lightning.LightningModule), {"__doc__": _Steps.__doc__})
 
 
+def _empty_module(lightning: str) -> Any:
+    """A module still without its state, for `pickle`, which does not find classes made on the way."""
+    cls: Any = _module_class(importlib.import_module(lightning))
+    return cls.__new__(cls)
+
+
 class _Steps(nn.Module):
     """Trains and validates a model on batches (inputs, targets)."""
 
@@ -175,6 +183,9 @@ class _Steps(nn.Module):
         self.model = model
         self.criterion = supervision.criterion()
         self.supervision = supervision
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _empty_module, (root_of(self),), vars(self)
 
     def forward(self, inputs: Any) -> Any:
         return self.model(inputs)

@@ -154,6 +154,10 @@ def test_a_module_that_logs_nothing_is_told_how(tmp_path: Path) -> None:
         evaluator(Silent).evaluate(candidate(tmp_path), go_on)
 
 
+def test_a_fit_may_log_nothing() -> None:
+    assert evaluator(Silent).fit(build(), go_on) == {}
+
+
 def test_the_module_may_depend_on_the_sample(tmp_path: Path) -> None:
     rates = []
 
@@ -259,6 +263,11 @@ def test_an_exit_of_the_users_stays_one(tmp_path: Path) -> None:
 def test_a_wrong_argument_of_the_trainer_is_refused_at_once(arguments: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         LightningEvaluator(Lit, arguments)
+
+
+def test_a_trainer_in_place_of_its_arguments_is_refused() -> None:
+    with pytest.raises(TypeError, match="a dict .* or a function that makes a Trainer, .*but got a list"):
+        LightningEvaluator(Lit, [1])  # type: ignore[arg-type]
 
 
 def test_a_module_in_place_of_its_factory_is_refused() -> None:

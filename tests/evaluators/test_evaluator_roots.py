@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +99,21 @@ def test_a_factory_that_hides_its_package_is_followed(root: ModuleType, tmp_path
 def test_our_own_module_comes_from_the_datas_package(root: ModuleType, tmp_path: Path) -> None:
     evaluator = Classification(datamodule=data_module(root), **CPU)
     assert evaluator.evaluate(candidate(tmp_path), go_on).keys() >= {"val_acc", "val_loss"}
+
+
+def test_our_own_module_can_be_pickled(root: ModuleType, tmp_path: Path) -> None:
+    modules = []
+
+    class Noting(root.Callback):  # type: ignore[name-defined,misc]
+        def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+            pl_module.trainer = None
+            modules.append((pl_module, pickle.loads(pickle.dumps(pl_module)), copy.deepcopy(pl_module)))
+
+    evaluator = Classification(datamodule=data_module(root), **CPU)
+    evaluator._evaluator.fit(nn.Linear(4, 2), go_on, [Noting()])
+    (twins,) = modules
+    assert len({type(twin) for twin in twins}) == 1
+    assert all(torch.equal(twin.model.weight, twins[0].model.weight) for twin in twins)
 
 
 def test_the_users_callbacks_tell_the_package_where_nothing_else_does(
