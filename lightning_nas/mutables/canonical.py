@@ -7,7 +7,7 @@ part a form that does not depend on how its nodes were numbered.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, cast
 
@@ -97,7 +97,7 @@ def simplify(nodes: Sequence[Node], output: int) -> list[Node]:
 def _merged(nodes: list[Node], output: int) -> list[Node]:
     """Sums take in the sums that only they use; products likewise."""
     live = _ancestors(nodes, output)
-    uses = Counter(i for v in live for i in nodes[v].inputs)
+    uses = Counter([i for v in live for i in nodes[v].inputs])
     merged = list(nodes)
     for v in live:
         node = nodes[v]
@@ -162,7 +162,7 @@ def primes(nodes: Sequence[Node]) -> tuple[Prime, ...]:
 
 def _with_owners(nodes: Sequence[Node]) -> list[Node]:
     """Weights that several nodes share become nodes of their own, inputs of those that use them."""
-    uses = Counter(tensor for node in nodes for _, tensor in node.shares)
+    uses = Counter([tensor for node in nodes for _, tensor in node.shares])
     if not any(count > 1 for count in uses.values()):
         return list(nodes)
     owners: dict[int, int] = {}
@@ -259,14 +259,18 @@ class _Canonical:
         rank = {look: r for r, look in enumerate(sorted(set(looks)))}
         return min(self._leaves([*(rank[look] for look in looks), -1]))[1]
 
-    def _refined(self, colours: Colours) -> Colours:
-        """Colours that also tell apart nodes with differently coloured inputs or users."""
+    def _refined(self, colours: Colours) -> tuple[Colours, list[int]]:
+        """Colours that also tell apart nodes with differently coloured inputs or users.
+
+        Returns:
+            The colours, and the nodes of the smallest class that still has several; empty if none has.
+        """
         nodes, n = self.nodes, len(self.nodes)
         colours = list(colours)
         count = len(set(colours))
         while count <= n:
-            for v in range(n):
-                below = [colours[i] for i in nodes[v].inputs]
+            for v, node in enumerate(nodes):
+                below = [colours[i] for i in node.inputs]
                 if not self.is_ordered[v]:
                     below.sort()
                 colours[v] = hash((colours[v], *below))
@@ -278,42 +282,20 @@ class _Canonical:
             if refined == count:
                 break
             count = refined
-        return colours
+        return colours, [] if count > n else self._tied(colours)
 
-    def _leaves(self, colours: Colours) -> dict[Leaf, list[int]]:
-        """The distinct leaves of the search below `colours`, each with the order of nodes that gives it."""
-        colours = self._refined(colours)
-        tied = self._tie(colours)
-        if not tied:
-            return self._leaf(colours)
-        if self._are_twins(tied):
-            return self._leaves(_singled_out(colours, tied[0]))
-        found: dict[Leaf, list[int]] = {}
-        orbits = _Orbits(tied)
-        explored: set[int] = set()
-        for v in tied:
-            if orbits.root(v) in map(orbits.root, explored):
-                continue
-            branch = _singled_out(colours, v)
-            for leaf, order in self._first_leaf(branch).items():
-                if leaf in found:
-                    orbits.join(zip(found[leaf], order))
-                else:
-                    found.update(self._leaves(branch))
-                    explored.add(v)
-        return found
-
-    def _first_leaf(self, colours: Colours) -> dict[Leaf, list[int]]:
-        colours = self._refined(colours)
-        tied = self._tie(colours)
-        return self._first_leaf(_singled_out(colours, tied[0])) if tied else self._leaf(colours)
-
-    def _tie(self, colours: Colours) -> list[int]:
-        """The nodes of the smallest class of more than one node; empty if there is none."""
-        classes: dict[int, list[int]] = defaultdict(list)
+    def _tied(self, colours: Colours) -> list[int]:
+        """The smallest class of several nodes. Twins are told apart (in place): any order will do."""
+        classes: dict[int, list[int]] = {}
         for v in range(len(self.nodes)):
-            classes[colours[v]].append(v)
-        ties = [(len(members), colour) for colour, members in classes.items() if len(members) > 1]
+            classes.setdefault(colours[v], []).append(v)
+        ties = []
+        for colour, members in classes.items():
+            if len(members) > 1 and self._are_twins(members):
+                for number, v in enumerate(members):
+                    colours[v] = hash((colour, -1, number))
+            elif len(members) > 1:
+                ties.append((len(members), colour))
         return classes[min(ties)[1]] if ties else []
 
     def _are_twins(self, tied: list[int]) -> bool:
@@ -325,6 +307,30 @@ class _Canonical:
 
         first = surroundings(tied[0])
         return all(surroundings(v) == first for v in tied[1:])
+
+    def _leaves(self, colours: Colours) -> dict[Leaf, list[int]]:
+        """The distinct leaves of the search below `colours`, each with the order of nodes that gives it."""
+        colours, tied = self._refined(colours)
+        if not tied:
+            return self._leaf(colours)
+        found: dict[Leaf, list[int]] = {}
+        orbits = _Orbits(tied)
+        explored: list[int] = []
+        for v in tied:
+            if orbits.root(v) in map(orbits.root, explored):
+                continue
+            branch = _singled_out(colours, v)
+            ((leaf, order),) = self._first_leaf(branch).items()
+            if leaf in found:
+                orbits.join(zip(found[leaf], order))
+            else:
+                found.update(self._leaves(branch))
+                explored.append(v)
+        return found
+
+    def _first_leaf(self, colours: Colours) -> dict[Leaf, list[int]]:
+        colours, tied = self._refined(colours)
+        return self._first_leaf(_singled_out(colours, tied[0])) if tied else self._leaf(colours)
 
     def _leaf(self, colours: Colours) -> dict[Leaf, list[int]]:
         order = sorted(range(len(self.nodes)), key=colours.__getitem__)
