@@ -1,6 +1,6 @@
 """Known model spaces, one file each, with their sources and published sizes."""
 
-from lightning_nas.hub.darts import DARTS_OPERATIONS, DartsSpace
+from lightning_nas.hub.darts import DARTS_OPERATIONS, DartsSpace, set_drop_path
 from lightning_nas.hub.genotype import (
     AMOEBANET_A,
     DARTS_V1,
@@ -32,5 +32,6 @@ __all__ = [
     "MobileNetV3Space",
     "NasBench201Space",
     "from_arch_string",
+    "set_drop_path",
     "to_arch_string",
 ]

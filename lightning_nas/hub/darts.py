@@ -2,14 +2,16 @@
 
 Source: Liu, Simonyan and Yang, "DARTS: Differentiable Architecture Search", ICLR 2019 (arXiv:1806.09055),
 sections 2.1 and 3.1. Published sizes (36 channels, 20 layers, 10 classes): DARTS_V1 3,169,414 weights,
-DARTS_V2 3,349,342, with auxiliary head 3,645,840 and 3,825,768. Seven operations under NNI's labels
-make 83,013,134,400 cells; counted as the paper does (`distinct=True`), 1,037,664,180.
+DARTS_V2 3,349,342, with auxiliary head 3,645,840 and 3,825,768; for ImageNet (48 channels, 14 layers,
+1,000 classes) DARTS_V2 4,718,752. Seven operations under NNI's labels make 83,013,134,400 cells;
+counted as the paper does (`distinct=True`), 1,037,664,180.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 
@@ -17,6 +19,7 @@ import lightning_nas.nn as nn
 from lightning_nas.hub.operations import (
     Conv7x1,
     DilConv,
+    DropPath,
     FactorizedReduce,
     PoolBN,
     ReLUConvBN,
@@ -69,12 +72,16 @@ _KNOWN = {*DARTS_OPERATIONS, "none", "sep_conv_7x7", "conv_7x1_1x7"}
 class EdgeOperation:
     """Makes one operation for an edge; in a reduction, edges from the cell's two inputs have stride 2."""
 
-    def __init__(self, name: str, c: int, is_reduction: bool, search: bool) -> None:
+    def __init__(self, name: str, c: int, is_reduction: bool, search: bool, drop_path: float) -> None:
         self.make = partial(make_operation, name, c, search=search)
         self.is_reduction = is_reduction
+        self.drop_path = drop_path
 
     def __call__(self, node: int, edge: int, state: int) -> nn.Module:
-        return self.make(stride=2 if self.is_reduction and state < 2 else 1)
+        operation = self.make(stride=2 if self.is_reduction and state < 2 else 1)
+        if self.drop_path == 0 or isinstance(operation, (nn.Identity, nn.Zero)):
+            return operation
+        return nn.Sequential(operation, DropPath(self.drop_path))
 
 
 class CellInputs(nn.Module):
@@ -99,21 +106,54 @@ class CellInputs(nn.Module):
 
 
 class AuxiliaryHead(nn.Sequential):
-    """Classifies 8x8 feature maps, as a second source of gradients while training."""
+    """Classifies the feature maps behind the second reduction, as a second source of gradients.
 
-    def __init__(self, c: int, num_classes: int) -> None:
+    Args:
+        c: channels of the maps, which are 8x8 (CIFAR) or 7x7 (ImageNet).
+        num_classes: of the output.
+        is_imagenet: the head for 7x7 maps; the published one lacks the second batch-norm.
+    """
+
+    def __init__(self, c: int, num_classes: int, is_imagenet: bool = False) -> None:
+        norm = [] if is_imagenet else [nn.BatchNorm2d(768)]
         super().__init__(
             nn.ReLU(),
-            nn.AvgPool2d(5, stride=3, count_include_pad=False),
+            nn.AvgPool2d(5, stride=2 if is_imagenet else 3, count_include_pad=False),
             nn.Conv2d(c, 128, 1, bias=False),
             nn.BatchNorm2d(128),
             nn.ReLU(),
             nn.Conv2d(128, 768, 2, bias=False),
-            nn.BatchNorm2d(768),
+            *norm,
             nn.ReLU(),
             nn.Flatten(),
             nn.Linear(768, num_classes),
         )
+
+
+def cifar_stem(c: int) -> nn.Sequential:
+    """(b, 3, h, w) -> (b, c, h, w)."""
+    return nn.Sequential(nn.Conv2d(3, c, 3, padding=1, bias=False), nn.BatchNorm2d(c))
+
+
+def imagenet_stems(c: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """(b, 3, h, w) -> (b, c, h / 4, w / 4), and on to (b, c, h / 8, w / 8): what the first cell takes."""
+    first = nn.Sequential(
+        nn.Conv2d(3, c // 2, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(c // 2),
+        nn.ReLU(),
+        nn.Conv2d(c // 2, c, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(c),
+    )
+    return first, nn.Sequential(
+        nn.ReLU(), nn.Conv2d(c, c, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(c)
+    )
+
+
+def set_drop_path(model: nn.Module, probability: float) -> None:
+    """Sets the drop-path probability of a built model (in place); the paper raises it linearly to 0.2."""
+    for module in model.modules():
+        if isinstance(module, DropPath):
+            module.probability = probability
 
 
 @model_wrapper
@@ -132,14 +172,19 @@ class DartsSpace(nn.Module):
         concat: the states that make up a cell's output, by "normal" and "reduce"; all nodes if None.
         search: the form for the search (pools with batch-norm, batch-norms without weights) instead of
             the final one; labels are the same, so a sample carries over.
-        auxiliary: add the auxiliary head after the second reduction; needs 32x32 images.
+        auxiliary: add the auxiliary head after the second reduction; needs images of 32x32, or of
+            224x224 with the ImageNet stem.
         distinct: a node chooses its two states together, both different, as the paper counts.
+        stem: "cifar" keeps h and w, "imagenet" divides them by 8.
+        drop_path: probability, in [0, 1), of dropping an edge other than an identity for a sample, while
+            training; `set_drop_path` changes it in a built model.
 
     Raises:
-        ValueError: if an operation is unknown, `channels` is odd or `layers` below 3.
+        ValueError: if an operation is unknown, `channels` is odd, `layers` below 3, or `stem` or
+            `drop_path` none of these.
 
-    Shape: (b, 3, h, w) -> (b, num_classes), h and w divisible by 4. In training with `auxiliary`, a pair
-    of that and the auxiliary head's.
+    Shape: (b, 3, h, w) -> (b, num_classes), h and w divisible by 4, or by 32 with the ImageNet stem. In
+    training with `auxiliary`, a pair of that and the auxiliary head's.
     """
 
     def __init__(
@@ -153,6 +198,8 @@ class DartsSpace(nn.Module):
         search: bool = False,
         auxiliary: bool = False,
         distinct: bool = False,
+        stem: Literal["cifar", "imagenet"] = "cifar",
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         unknown = set(operations) - _KNOWN
@@ -160,9 +207,20 @@ class DartsSpace(nn.Module):
             raise ValueError(f"DartsSpace has no operations {sorted(unknown)}; there are {sorted(_KNOWN)}.")
         if channels % 2 or layers < 3:
             raise ValueError(f"`channels` must be even and `layers >= 3`, but got ({channels=}, {layers=}).")
+        if stem not in ("cifar", "imagenet") or not 0 <= drop_path < 1:
+            raise ValueError(
+                "`stem` must be 'cifar' or 'imagenet' and `0 <= drop_path < 1` must hold, but got "
+                f"({stem=}, {drop_path=})."
+            )
         c = channels
-        self.stem = nn.Sequential(nn.Conv2d(3, 3 * c, 3, padding=1, bias=False), nn.BatchNorm2d(3 * c))
-        c_before, c_last, was_reduction = 3 * c, 3 * c, False
+        self.second_stem = None
+        if stem == "cifar":
+            c_last = 3 * c
+            self.stem = cifar_stem(c_last)
+        else:
+            c_last = c
+            self.stem, self.second_stem = imagenet_stems(c_last)
+        c_before, was_reduction = c_last, stem == "imagenet"
         self.cells = nn.ModuleList()
         self.auxiliary_head = None
         self.auxiliary_after = 2 * layers // 3
@@ -174,7 +232,7 @@ class DartsSpace(nn.Module):
             outputs = list(range(2, nodes + 2)) if concat is None else list(concat[label])
             self.cells.append(
                 nn.Cell(
-                    {name: EdgeOperation(name, c, is_reduction, search) for name in operations},
+                    {name: EdgeOperation(name, c, is_reduction, search, drop_path) for name in operations},
                     nodes,
                     num_ops_per_node=2,
                     num_predecessors=2,
@@ -186,12 +244,14 @@ class DartsSpace(nn.Module):
             )
             c_before, c_last, was_reduction = c_last, c * len(outputs), is_reduction
             if auxiliary and i == self.auxiliary_after:
-                self.auxiliary_head = AuxiliaryHead(c_last, num_classes)
+                self.auxiliary_head = AuxiliaryHead(c_last, num_classes, is_imagenet=stem == "imagenet")
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(c_last, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         before = last = self.stem(x)
+        if self.second_stem is not None:
+            last = self.second_stem(last)
         auxiliary = None
         for i, cell in enumerate(self.cells):
             before, last = last, cell(before, last)

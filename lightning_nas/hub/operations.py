@@ -90,6 +90,30 @@ class FactorizedReduce(nn.Module):
         return self.bn(torch.cat([self.conv_1(x), self.conv_2(x[:, :, 1:, 1:])], dim=1))
 
 
+class DropPath(nn.Module):
+    """While training, zeroes a sample of the batch with a probability, and scales up those it keeps.
+
+    Args:
+        probability: of dropping, in [0, 1).
+
+    Source: Larsson et al., "FractalNet", ICLR 2017 (arXiv:1605.07648); as the DARTS code has it.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def extra_repr(self) -> str:
+        return f"probability={self.probability}"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.probability == 0:
+            return x
+        keep = 1 - self.probability
+        mask = torch.empty(x.shape[0], 1, 1, 1, device=x.device, dtype=x.dtype).bernoulli_(keep)
+        return x / keep * mask
+
+
 class PoolBN(nn.Sequential):
     """A 3x3 pool followed by batch-norm without weights, as the DARTS search has it."""
 

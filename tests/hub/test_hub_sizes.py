@@ -52,10 +52,22 @@ def test_the_darts_space_has_its_published_size(options: dict, cell: int) -> Non
 @pytest.mark.parametrize(
     ("arch", "parameters"),
     [
-        ("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|", 1_531_546),
-        ("|nor_conv_1x1~0|+|nor_conv_1x1~0|nor_conv_1x1~1|+|nor_conv_1x1~0|nor_conv_1x1~1|nor_conv_1x1~2|", 241_306),
-        ("|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|", 73_306),
-        ("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|", 1_073_466),
+        (
+            "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|",
+            1_531_546,
+        ),
+        (
+            "|nor_conv_1x1~0|+|nor_conv_1x1~0|nor_conv_1x1~1|+|nor_conv_1x1~0|nor_conv_1x1~1|nor_conv_1x1~2|",
+            241_306,
+        ),
+        (
+            "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|",
+            73_306,
+        ),
+        (
+            "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|",
+            1_073_466,
+        ),
         ("|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|", 559_386),
     ],
 )
@@ -89,7 +101,10 @@ def test_a_sample_carries_over_from_the_search_form_to_the_final_form() -> None:
     spaces = [DartsSpace(channels=4, layers=3, search=search) for search in (True, False)]
     assert spaces[0].search_space == spaces[1].search_space
     models = [space.build(hub.DARTS_V2.sample()) for space in spaces]
-    norms = [[m.affine for m in model.cells[0].modules() if isinstance(m, torch.nn.BatchNorm2d)] for model in models]
+    norms = [
+        [m.affine for m in model.cells[0].modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        for model in models
+    ]
     assert not any(norms[0])
     assert all(norms[1])
 
@@ -128,9 +143,15 @@ def test_distinct_states_hold_the_same_network() -> None:
     ("text", "message"),
     [
         ("Genotype(", "is written Genotype"),
-        ("Genotype(normal=[('a', 0), ('a', 2)], normal_concat=[2], reduce=[], reduce_concat=[0])", "a state below 2"),
+        (
+            "Genotype(normal=[('a', 0), ('a', 2)], normal_concat=[2], reduce=[], reduce_concat=[0])",
+            "a state below 2",
+        ),
         ("Genotype(normal=[('a', 0)], normal_concat=[2], reduce=[], reduce_concat=[0])", "two edges"),
-        ("Genotype(normal=[('a', 0), ('a', 1)], normal_concat=[9], reduce=[], reduce_concat=[0])", "normal_concat"),
+        (
+            "Genotype(normal=[('a', 0), ('a', 1)], normal_concat=[9], reduce=[], reduce_concat=[0])",
+            "normal_concat",
+        ),
     ],
 )
 def test_wrong_genotypes_say_what_is_wrong(text: str, message: str) -> None:
