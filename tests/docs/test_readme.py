@@ -16,12 +16,13 @@ BLOCKS = re.findall(r"^```(python|sh)\n(.*?)^```$", README, re.DOTALL | re.MULTI
 
 
 def run(command: list[str], folder: Path) -> str:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{shlex.join(command)} failed:\n{done.stdout}{done.stderr}"
     return done.stdout
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_program_and_command_runs(tmp_path: Path) -> None:
     printed = []
     for number, (language, text) in enumerate(BLOCKS):
