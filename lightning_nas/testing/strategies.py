@@ -102,8 +102,8 @@ class StrategySuite(ABC):
     """
 
     repeats: bool = False
-    budget: int = 12
-    examples: int = 12
+    budget: int = 10
+    examples: int = 10
 
     @abstractmethod
     def strategy(self) -> Strategy:
