@@ -59,6 +59,8 @@ def export_best(directory: Path, export: Callable[[Literal["code", "onnx"]], obj
         A line for each format that failed.
     """
     formatters: tuple[Literal["code", "onnx"], ...] = ("code", "onnx")
+    sample = directory / BEST / "sample.json"
+    whole_sample = sample.read_bytes()  # an export knows the model's labels only
     lines, failures = [], []
     for formatter in formatters:
         try:
@@ -67,6 +69,7 @@ def export_best(directory: Path, export: Callable[[Literal["code", "onnx"]], obj
         except Exception as error:  # no trouble of an export may cost a search its end
             failures.append(f"{formatter}: {type(error).__name__}: {error}")
             lines.append(failures[-1])
+    sample.write_bytes(whole_sample)
     (directory / BEST / _EXPORT_LOG).write_text("\n".join(lines) + "\n")
     return failures
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _RUNNING_ROWS = 8
 _RECENT_ROWS = 5
 _FAILED_ROWS = 10
+_REDRAW_S = 0.25
 
 
 class Display(Protocol):
@@ -132,9 +133,13 @@ class LiveTable:
         self._limit = max_trials
         self._trials: Sequence[Trial] = ()
         self._began = time.monotonic()
+        self._drawn = -math.inf
         self._done_before: int | None = None
         self._live = Live(
-            console=console, get_renderable=self._render, auto_refresh=refresh, refresh_per_second=4
+            console=console,
+            get_renderable=self._render,
+            auto_refresh=refresh,
+            refresh_per_second=1 / _REDRAW_S,
         )
 
     def __enter__(self) -> LiveTable:
@@ -146,14 +151,15 @@ class LiveTable:
         self._live.stop()
 
     def show(self, trials: Sequence[Trial], changed: Trial | None) -> None:
-        """Redraws, at once where no thread does."""
+        """Redraws, if that is due and no thread does it."""
         self._trials = trials
         if self._done_before is None:
             self._done_before = sum(trial.status.is_final for trial in trials) - bool(
                 changed and changed.status.is_final
             )
-        if not self._live.auto_refresh:
+        if not self._live.auto_refresh and time.monotonic() - self._drawn > _REDRAW_S:
             self._live.refresh()
+            self._drawn = time.monotonic()
 
     def say(self, text: str) -> None:
         """Prints the message above the table."""

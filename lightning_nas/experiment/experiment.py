@@ -17,7 +17,7 @@ from lightning_nas.experiment.display import Display, make_display, metric_text
 from lightning_nas.experiment.environment import environment, visible_gpus
 from lightning_nas.experiment.interrupts import Interrupts
 from lightning_nas.experiment.loop import Ending, Loop, Plan, Stopping
-from lightning_nas.experiment.model import model_and_space, model_name, with_graph_keys
+from lightning_nas.experiment.model import model_and_space, with_graph_keys
 from lightning_nas.experiment.runners import InProcessRunner, ProcessRunner, Runner, Work
 from lightning_nas.experiment.settings import check_at_least, new_directory, seconds
 from lightning_nas.experiment.store import DATABASE, SqliteStore, Store
@@ -136,7 +136,12 @@ class Experiment:
             "stopping": stopping,
         }
         self._description = Description(
-            self.space, describe(strategy), objective, mode, seed, model_name(self._model)
+            self.space,
+            describe(strategy),
+            objective,
+            mode,
+            seed,
+            None if self._model is None else self._model.cls.__name__,
         )
         self._trials: list[Trial] | None = None
         folder.check(self.directory)
@@ -288,11 +293,10 @@ class Experiment:
             self._settings["max_consecutive_failures"],
         )
         store.begin_run(self._settings, environment())
-        with contextlib.closing(self._make_runner()) as runner:
+        with display, contextlib.closing(self._make_runner()) as runner:
             loop = Loop(plan, store, runner, display, interrupts)
             self._trials = loop.trials
-            with display:
-                ending = loop.run()
+            ending = loop.run()
         store.end_run(ending.text)
         return ending
 
@@ -321,6 +325,7 @@ class Experiment:
             directory=directory,
             weights=None if weights is None else self.directory / weights,
             inputs=None if inputs is None else self.directory / inputs,
+            metrics=trial.metrics,
         )
 
     def _export_best(self, display: Display) -> None:

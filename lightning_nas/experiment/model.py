@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from lightning_nas.experiment.runners.protocol import Model
 from lightning_nas.space import Sample, SearchSpace
+
+if TYPE_CHECKING:
+    from lightning_nas.mutables import Blueprint
 
 S = TypeVar("S")
 
 
-def model_and_space(given: Any) -> tuple[Model | None, SearchSpace]:
-    """The picklable model behind what a user gave, None for a search space; and the space.
+def model_and_space(given: Any) -> tuple[Blueprint | None, SearchSpace]:
+    """The blueprint of the model that a user gave, None for a search space; and the space.
 
     Raises:
         TypeError: if it is neither a model space nor a search space.
@@ -23,23 +25,13 @@ def model_and_space(given: Any) -> tuple[Model | None, SearchSpace]:
         return None, given
     if isinstance(given, Mapping):
         return None, SearchSpace(given)
-    if isinstance(getattr(given, "space", None), SearchSpace) and callable(getattr(given, "build", None)):
-        return given, given.space
-    from lightning_nas.mutables import blueprint
+    from lightning_nas.mutables import Blueprint, blueprint
 
-    model = blueprint(given)
+    model = given if isinstance(given, Blueprint) else blueprint(given)
     return model, model.space
 
 
-def model_name(model: Model | None) -> str | None:
-    """The name of the class whose instances `model` builds."""
-    if model is None:
-        return None
-    name: str = getattr(model, "cls", type(model)).__name__
-    return name
-
-
-def with_graph_keys(strategy: S, model: Model | None, space: SearchSpace) -> S:
+def with_graph_keys(strategy: S, model: Blueprint | None, space: SearchSpace) -> S:
     """`strategy` with the model's graph in place of each `key="graph"`, however deep it is wrapped.
 
     Raises:
@@ -64,7 +56,7 @@ def with_graph_keys(strategy: S, model: Model | None, space: SearchSpace) -> S:
 class _GraphKey:
     """Equal for two samples exactly if they have the same architecture and the same further values."""
 
-    def __init__(self, model: Any, space: SearchSpace) -> None:
+    def __init__(self, model: Blueprint, space: SearchSpace) -> None:
         self._model = model
         self._others = [label for label in space if label not in model.space]
         self._space = space

@@ -101,8 +101,7 @@ class SqliteStore:
         # Made under another name first: what has the right name is always whole.
         draft = directory / f".{DATABASE}"
         draft.unlink(missing_ok=True)
-        with _named(path):
-            connection = sqlite3.connect(draft, isolation_level=None)
+        with _named(path), contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as connection:
             connection.executescript(schema.TABLES)
             connection.executemany(
                 "INSERT INTO experiment VALUES (?, ?)",
@@ -110,8 +109,7 @@ class SqliteStore:
             )
             connection.execute(f"PRAGMA application_id = {schema.APPLICATION}")
             connection.execute(f"PRAGMA user_version = {schema.VERSION}")
-            connection.close()
-            draft.replace(path)
+        draft.replace(path)
         return cls.open(directory, "write")
 
     @classmethod
@@ -124,15 +122,17 @@ class SqliteStore:
         path = directory / DATABASE
         if not path.is_file():
             raise StoreError(f"There is no experiment in {directory}: it has no {DATABASE}.")
-        with _named(path):
+        with _named(path), contextlib.ExitStack() as stack:
+            connection = (
+                _read_only(path) if purpose == "read" else sqlite3.connect(path, isolation_level=None)
+            )
+            stack.callback(connection.close)
+            _check_version(connection, path)
             if purpose == "write":
-                connection = sqlite3.connect(path, isolation_level=None)
-                _check_version(connection, path)
                 connection.execute("PRAGMA journal_mode = WAL")
-            else:
-                connection = _read_only(path)
-                _check_version(connection, path)
-            return cls(connection, path)
+            store = cls(connection, path)
+            stack.pop_all()
+            return store
 
     def trials(self) -> list[Trial]:
         """All trials by number, as they stand."""
@@ -275,14 +275,15 @@ def _read_only(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, isolation_level=None)
     try:
         connection.execute("SELECT 1 FROM sqlite_master").fetchall()
-    except sqlite3.OperationalError:
+        return connection
+    except sqlite3.Error as error:
+        connection.close()
         # In a folder that cannot be written SQLite cannot make the log's index. Without a log there
         # is nothing it could miss.
-        connection.close()
-        if path.with_name(path.name + "-wal").exists():
+        has_log = path.with_name(path.name + "-wal").exists()
+        if has_log or not isinstance(error, sqlite3.OperationalError):
             raise
-        connection = sqlite3.connect(uri + "&immutable=1", uri=True, isolation_level=None)
-    return connection
+    return sqlite3.connect(uri + "&immutable=1", uri=True, isolation_level=None)
 
 
 def _check_version(connection: sqlite3.Connection, path: Path) -> None:

@@ -208,9 +208,11 @@ class RunnerSuite(abc.ABC):
         def full(number: int, step: int, metrics: Mapping[str, float]) -> bool:
             raise OSError("the disk is full")
 
-        with self.runner(reports_ten_times, tmp_path) as runner:
-            with pytest.raises(OSError, match="the disk is full"):
-                run(runner, [job(tmp_path, 0)], full)
+        with (
+            self.runner(reports_ten_times, tmp_path) as runner,
+            pytest.raises(OSError, match="the disk is full"),
+        ):
+            run(runner, [job(tmp_path, 0)], full)
 
     def test_what_is_raised_is_a_failure_with_its_traceback(self, tmp_path: Path) -> None:
         with self.runner(raises, tmp_path) as runner:

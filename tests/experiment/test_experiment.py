@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -64,6 +65,7 @@ def test_mode_max_turns_the_search_round(tmp_path: Path) -> None:
     assert exp.best.metrics["loss"] == max(trial.metrics["loss"] for trial in exp.trials)
 
 
+@pytest.mark.usefixtures("warm_server")
 def test_both_runners_give_the_same_trials(tmp_path: Path) -> None:
     def noisy(candidate, report):
         import random
@@ -77,6 +79,7 @@ def test_both_runners_give_the_same_trials(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.usefixtures("warm_server")
 def test_parallel_trials_are_those_of_a_serial_search_for_random(tmp_path: Path) -> None:
     serial = make(tmp_path / "a", max_trials=6).run()
     parallel = make(tmp_path / "b", max_trials=6, runner="processes", concurrency=3).run()
@@ -90,22 +93,6 @@ def test_a_seed_decides_the_samples(tmp_path: Path) -> None:
     )
     assert samples(first) == samples(again)
     assert samples(first) != samples(other)
-
-
-def test_a_joint_space_reaches_model_and_evaluator_apart(tmp_path: Path) -> None:
-    class Model:
-        space = SearchSpace({"width": Categorical([8, 16])})
-
-        def build(self, sample):
-            return dict(sample)
-
-    def check(candidate, report):
-        assert candidate.build() == {"width": candidate.sample["width"]}
-        return candidate.sample["lr"]
-
-    exp = make(tmp_path, check, model=Model(), space={"lr": Float(0.1, 1)}, export=False).run()
-    assert set(exp.space) == {"width", "lr"}
-    assert all(trial.status is Status.COMPLETED for trial in exp.trials)
 
 
 def test_intermediate_results_are_kept_in_order(tmp_path: Path) -> None:
@@ -459,7 +446,8 @@ def test_ctrl_c_once_lets_the_running_trial_finish(tmp_path: Path, capfd: pytest
     assert "No new trial starts" in err
     assert "To go on, run the same script with directory=" in out
     assert "Experiment.resume(" in out
-    assert SqliteStore.open(tmp_path / "exp").runs()[-1]["ended"] == "interrupted"
+    with contextlib.closing(SqliteStore.open(tmp_path / "exp")) as store:
+        assert store.runs()[-1]["ended"] == "interrupted"
     assert len(make(tmp_path, distance).run().trials) == 5
 
 

@@ -19,14 +19,7 @@ from lightning_nas.errors import ExperimentError
 from lightning_nas.experiment.runners import InProcessRunner, Job, Outcome, ProcessRunner, Runner, Work
 from lightning_nas.testing.runners import Evaluates, RunnerSuite, ignore, job, run
 
-
-@pytest.fixture(scope="module", autouse=True)
-def warm_server(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Starts the fork server, which imports torch for seconds, before any test is timed."""
-    directory = tmp_path_factory.mktemp("warm")
-    runner = ProcessRunner(Work(Evaluates(lambda candidate, report: 1.0)), 1, directory)
-    run(runner, [job(directory, 0)])
-    runner.close()
+pytestmark = pytest.mark.usefixtures("warm_server")
 
 
 class TestInProcess(RunnerSuite):
@@ -135,6 +128,7 @@ def test_each_of_several_gpus_is_dealt_to_one_trial(tmp_path: Path) -> None:
     assert sorted(outcome.metrics["default"] for outcome in outcomes.values()) == [4, 6]
 
 
+@pytest.mark.slow
 def test_convolutions_and_data_workers_work_in_a_forked_trial(tmp_path: Path) -> None:
     def train(candidate, report):
         batches = DataLoader(torch.ones(8, 1, 9, 9), batch_size=4, num_workers=1)

@@ -167,16 +167,20 @@ def _context() -> Any:
     # On macOS system libraries start threads that do not survive a fork.
     if sys.platform == "darwin" or "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
-    from multiprocessing import forkserver
-
     context = multiprocessing.get_context("forkserver")
     root = "lightning.pytorch" if "lightning.pytorch" in sys.modules else "pytorch_lightning"
     context.set_forkserver_preload(
         ["lightning_nas.experiment.runners.preload", child.__name__, "torch", root]
     )
+    # Its first process, which waits until it has imported all that: the first trial does not.
+    first = context.Process(target=_nothing)
     with _hidden_main():
-        forkserver.ensure_running()
+        first.start()
+    first.join()
     return context
+
+
+def _nothing() -> None: ...
 
 
 @contextlib.contextmanager

@@ -12,19 +12,7 @@ from lightning_nas.trial import Metrics
 
 if TYPE_CHECKING:
     from lightning_nas.evaluators import Evaluator
-
-
-class Model(Protocol):
-    """What builds models of samples, as `lightning_nas.mutables.Blueprint` does."""
-
-    @property
-    def space(self) -> Mapping[str, Any]:
-        """The labels that `build` takes."""
-        ...
-
-    def build(self, sample: Mapping[str, Any]) -> Any:
-        """A fresh plain model of `sample`."""
-        ...
+    from lightning_nas.mutables import Blueprint
 
 
 @dataclass(frozen=True)
@@ -37,7 +25,7 @@ class Work:
     """
 
     evaluator: Evaluator
-    model: Model | None = None
+    model: Blueprint | None = None
 
     def build(self, sample: Sample) -> Any:
         """A fresh plain model of the labels of `sample` that are the model's.
