@@ -7,23 +7,27 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import fx, nn
 
-from lightning_nas.mutables.canonical import Node
+from lightning_nas.mutables.canonical import Kind, Node
 from lightning_nas.mutables.cell import Cell
 from lightning_nas.mutables.choice import Choice
-from lightning_nas.mutables.fingerprint import describe
+from lightning_nas.mutables.fingerprint import describe, is_of_torch
 from lightning_nas.mutables.layers import InputChoice, LayerChoice, Repeat, Zero
 from lightning_nas.mutables.tracing import Slot, Step, Traced, mutates_its_input, replaced, trace
 
 Place = tuple[int, ...]
 """Where in a model a call stands: the number of the step, then of the step inside it, and so on."""
 
+Changes = Literal["none", "first", "any"]
+"""What an operation changes in place: its first input, which it then returns, or any of its inputs."""
+
 _SUMS = ("_operator.add", "_operator.iadd", "torch.add", "Tensor.add", "Tensor.add_")
 _PRODUCTS = ("_operator.mul", "_operator.imul", "torch.mul", "Tensor.mul", "Tensor.mul_")
+_COMMUTATIVE: dict[Kind, tuple[str, ...]] = {"sum": _SUMS, "product": _PRODUCTS}
 _CONCATENATIONS = ("torch.cat", "torch.concat", "torch.concatenate")
 _MEASURES = ("builtins.getattr", "Tensor.size", "Tensor.dim", "Tensor.numel", "Tensor.stride")
 
@@ -59,10 +63,10 @@ class Parts:
         self._descriptors: dict[tuple[int, str], str] = {}
         self._tensors: dict[int, list[tuple[str, int]]] = {}
         self._traced: dict[tuple[int, str], Traced | None] = {}
-        self._may_mutate: dict[str, bool] = {}
+        self._changes: dict[str, Changes] = {}
         self._holds_choice: dict[int, bool] = {}
         self._operations: dict[tuple[Any, ...], nn.Module] = {}
-        self._templates: dict[int, tuple[Node, bool]] = {}
+        self._templates: dict[int, tuple[Node, Changes]] = {}
         self._labels: dict[int, tuple[str, tuple[str, ...]]] = {}
         self._first_paths: dict[Any, str] = {}
 
@@ -115,13 +119,16 @@ class Parts:
                 self._traced[key] = None
         return self._traced[key]
 
-    def may_mutate(self, function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
-        """Whether a module or function may change its inputs in place."""
+    def changes(self, function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Changes:
+        """What a module or function changes in place."""
         key = self.descriptor(function)
-        if key not in self._may_mutate:
-            traced = self.traced(function, args, kwargs)
-            self._may_mutate[key] = traced is None or mutates_its_input(traced)
-        return self._may_mutate[key]
+        if key not in self._changes:
+            if getattr(function, "inplace", False) is True and is_of_torch(function):
+                self._changes[key] = "first"
+            else:
+                traced = self.traced(function, args, kwargs)
+                self._changes[key] = "any" if traced is None or mutates_its_input(traced) else "none"
+        return self._changes[key]
 
     def holds_choice(self, module: Any) -> bool:
         """Whether there is a choice anywhere inside."""
@@ -144,28 +151,27 @@ class Parts:
             found = self._labels[id(choice)] = label, tuple(choice.domains(label))
         return found
 
-    def template(self, module: Any) -> tuple[Node, bool] | None:
-        """The node of a module that is one operation on one tensor, and whether it may change that in place.
+    def template(self, module: Any) -> tuple[Node, Changes] | None:
+        """The node of a module that is one operation on one tensor, and whether it changes that in place.
 
         None for what is more than one operation: choices, and modules that hold any.
         """
-        found = self._templates.get(id(module))
-        if found is None:
-            self._kept[id(module)] = module
-            if isinstance(module, Choice) or self.holds_choice(module):
-                return None
-            args: tuple[Any, ...] = (Ref(0),)
-            if type(module) is nn.Identity:
-                found = Node("", kind="identity"), False
-            elif type(module) is Zero:
-                found = Node("zero", kind="zero"), False
-            else:
-                found = (
-                    Node(self.descriptor(module, spelt((args, {}), []))),
-                    self.may_mutate(module, args, {}),
-                )
-            self._templates[id(module)] = found
-        return found
+        if id(module) in self._templates:
+            return self._templates[id(module)]
+        if isinstance(module, Choice) or self.holds_choice(module):
+            return None
+        args: tuple[Any, ...] = (Ref(0),)
+        made: tuple[Node, Changes]
+        if type(module) is nn.Identity:
+            made = Node("", kind="identity"), "none"
+        elif type(module) is Zero:
+            made = Node("zero", kind="zero"), "none"
+        else:
+            text = self.descriptor(module, spelt((args, {}), []))
+            made = Node(text), self.changes(module, args, {})
+        self._kept[id(module)] = module
+        self._templates[id(module)] = made
+        return made
 
     def candidate(self, choice: LayerChoice, name: str) -> nn.Module:
         """A candidate of a choice; a function is called only once."""
@@ -221,15 +227,32 @@ class Expander:
         """Those of choices among modules."""
         self._parts = parts
         self._sample = sample
-        self._mutating: set[int] = set()
+        self._changed: dict[int, int] = {}
         self._measures: set[int] = set()
 
-    def emit(self, node: Node, *, mutates: bool = False) -> Ref:
-        """Adds a node."""
+    def emit(self, node: Node, changes: Changes = "none") -> Ref:
+        """Adds a node.
+
+        Who uses a value after it was changed in place uses what the change made of it; so the order of
+        execution is in the graph. Views of the value are not followed.
+        """
+        if self._changed:
+            node = node._replace(inputs=tuple([self.current(i) for i in node.inputs]))
+        index = len(self.nodes)
         self.nodes.append(node)
-        if mutates:
-            self._mutating.add(len(self.nodes) - 1)
-        return Ref(len(self.nodes) - 1)
+        if changes == "first":
+            self._changed[node.inputs[0]] = index
+        elif changes == "any":
+            for i in dict.fromkeys(node.inputs):
+                self._changed[i] = len(self.nodes)
+                self.nodes.append(Node("changed in place", (i, index)))
+        return Ref(index)
+
+    def current(self, index: int) -> int:
+        """The node that holds what the value of a node has become."""
+        while index in self._changed:
+            index = self._changed[index]
+        return index
 
     def run(self, traced: Traced, inputs: Sequence[Any], path: str, place: Place) -> Any:
         """Adds what a traced call does with `inputs`; returns its value."""
@@ -257,11 +280,11 @@ class Expander:
         if len(args) == 1 and type(args[0]) is Ref and not kwargs:
             template = self._parts.template(module)
             if template is not None:
-                (descriptor, _, kind, _), mutates = template
+                (descriptor, _, kind, _), changes = template
                 if kind == "identity":
                     return args[0]
                 shares = self._parts.shares(module, place) if kind == "operation" else ()
-                return self.emit(Node(descriptor, (args[0].index,), kind, shares), mutates=mutates)
+                return self.emit(Node(descriptor, (args[0].index,), kind, shares), changes)
         if isinstance(module, Choice):
             return self._choice(module, args, kwargs, path, place)
         if self._parts.holds_choice(module):
@@ -284,8 +307,8 @@ class Expander:
     def _opaque(self, thing: Any, args: Any, kwargs: dict[str, Any], place: Place, more: str = "") -> Ref:
         inputs: list[int] = []
         text = self._parts.descriptor(thing, spelt((args, kwargs), inputs) + more)
-        mutates = self._parts.may_mutate(thing, args, kwargs)
-        return self.emit(Node(text, tuple(inputs), shares=self._parts.shares(thing, place)), mutates=mutates)
+        node = Node(text, tuple(inputs), shares=self._parts.shares(thing, place))
+        return self.emit(node, self._parts.changes(thing, args, kwargs))
 
     def _choice(self, choice: Choice, args: Any, kwargs: dict[str, Any], path: str, place: Place) -> Any:
         label, names = self._parts.labels_of(choice, path)
@@ -297,17 +320,24 @@ class Expander:
         values = {name: self._sample[name] for name in names}
         if isinstance(choice, Cell):
             return self._cell(choice, values, label, args, path, place)
+        given = args[0] if args else next(iter(kwargs.values()))
         if isinstance(choice, InputChoice):
-            chosen_inputs = choice.chosen(values, label)
-            return self._reduced([args[0][i] for i in chosen_inputs.chosen], chosen_inputs.reduction)
+            inputs, chosen_inputs = self._items(given, choice.n_candidates), choice.chosen(values, label)
+            return self._reduced([inputs[i] for i in chosen_inputs.chosen], chosen_inputs.reduction)
         with self._parts.making():
             chosen = choice.chosen(values, label)
         if isinstance(choice, Repeat):
-            value = args[0]
+            value = given
             for number, block in enumerate(chosen.children()):
                 value = self._module(block, (value,), {}, f"{path}.{number}", (*place, number))
             return value
         return self._module(chosen, args, kwargs, path, place)
+
+    def _items(self, value: Any, count: int) -> list[Any]:
+        """A list of `count` tensors as such, even if it is the result of one operation."""
+        if isinstance(value, Ref):
+            return [self.emit(Node(f"item {i}", (value.index,))) for i in range(count)]
+        return list(value)
 
     def _reduced(self, inputs: list[Ref], reduction: str) -> Any:
         if reduction == "none":
@@ -327,14 +357,12 @@ class Expander:
     def _cell(
         self, cell: Cell, values: Mapping[str, Any], label: str, args: Any, path: str, place: Place
     ) -> Any:
-        given = list(args[0]) if len(args) == 1 and isinstance(args[0], (list, tuple)) else list(args)
-        states = given
+        is_one_list = len(args) == 1 and (isinstance(args[0], (list, tuple)) or cell.num_predecessors > 1)
+        given = self._items(args[0] if is_one_list else args, cell.num_predecessors)
+        states: Any = given
         if cell.preprocessor is not None:
-            states = self._inline(cell.preprocessor, (given,), {}, f"{path}.preprocessor", (*place, 0))
-            if isinstance(states, Ref):
-                whole = states.index
-                states = [self.emit(Node(f"item {i}", (whole,))) for i in range(cell.num_predecessors)]
-        states = list(states)
+            states = self._inline(cell.preprocessor, (given,), {}, f"{path}.preprocessor", (*place, -1))
+        states = self._items(states, cell.num_predecessors)
         nodes = cell.genotype(values, label)
         for node, edges in zip(cell.nodes, nodes):
             results = []
@@ -346,28 +374,32 @@ class Expander:
         output: Any = self._concatenated([states[i] for i in cell.outputs(nodes)], cell.concat_dim)
         if cell.postprocessor is not None:
             where = f"{path}.postprocessor"
-            output = self._inline(cell.postprocessor, (output, given), {}, where, (*place, 1))
+            output = self._inline(cell.postprocessor, (output, given), {}, where, (*place, -2))
         return output
 
     # -- functions -------------------------------------------------------------------------------
 
     def _function(self, step: Step, args: Any, kwargs: dict[str, Any]) -> Any:
         name = step.name
+        changes: Changes = "none"
+        if step.mutates:
+            changes = "first" if args and isinstance(args[0], Ref) and "out" not in kwargs else "any"
         if name == "_operator.getitem" and isinstance(args[0], (list, tuple, dict)):
             return args[0][args[1]]
-        if name in _CONCATENATIONS and args and set(kwargs) <= {"dim"}:
+        is_list = args and isinstance(args[0], (list, tuple)) and all(isinstance(a, Ref) for a in args[0])
+        if name in _CONCATENATIONS and is_list and set(kwargs) <= {"dim"}:
             return self._concatenated(args[0], kwargs.get("dim", (*args[1:], 0)[0]))
-        for kind, names in (("sum", _SUMS), ("product", _PRODUCTS)):
+        for kind, names in _COMMUTATIVE.items():
             if name in names and not kwargs and all(map(self._is_operand, args)):
                 # Python's `sum` starts from 0.
                 terms = [a for a in args if not (kind == "sum" and a == 0 and type(a) is int)]
                 if len(terms) == 1:
                     return terms[0]
                 inputs = tuple(self._operand(term) for term in terms)
-                return self.emit(Node("", inputs, kind), mutates=step.mutates)  # type: ignore[arg-type]
+                return self.emit(Node("", inputs, kind), changes)
         refs: list[int] = []
         text = spelt((args, kwargs), refs)
-        result = self.emit(Node(digest(name + text), tuple(refs)), mutates=step.mutates)
+        result = self.emit(Node(digest(name + text), tuple(refs)), changes)
         if name in _MEASURES or (name.startswith("_operator.") and self._measures.intersection(refs)):
             self._measures.add(result.index)
         return result
@@ -382,34 +414,6 @@ class Expander:
         if isinstance(value, Ref):
             return value.index
         return self.emit(Node(f"constant {value!r}")).index
-
-    def in_order(self) -> list[Node]:
-        """The nodes, with an edge wherever one must run after another because of a change in place.
-
-        A node that changes a value in place runs after those that use the value before it, and
-        before those that use it after. Views of the value are not followed.
-        """
-        if not self._mutating:
-            return self.nodes
-        users: dict[int, list[int]] = {}
-        for v, node in enumerate(self.nodes):
-            for i in dict.fromkeys(node.inputs):
-                users.setdefault(i, []).append(v)
-        after: dict[int, list[int]] = {}
-        for v in self._mutating:
-            for i in dict.fromkeys(self.nodes[v].inputs):
-                for user in users[i]:
-                    if user != v:
-                        after.setdefault(max(user, v), []).append(min(user, v))
-        result = list(self.nodes)
-        for v, earlier in after.items():
-            node = result[v]
-            if node.kind != "zero":
-                text = f"{node.kind} {node.descriptor} after {len(earlier)}"
-                result[v] = node._replace(
-                    descriptor=text, inputs=(*node.inputs, *sorted(earlier)), kind="operation"
-                )
-        return result
 
 
 def looked_up(value: Any, env: Mapping[fx.Node, Any]) -> Any:

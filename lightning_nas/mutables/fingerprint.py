@@ -114,7 +114,7 @@ class _Writer:
         }
         tensors: list[tuple[str, torch.Tensor | None, bool]]
         tensors = [(n, t, t is not None and not t.requires_grad) for n, t in module._parameters.items()]
-        tensors += [(n, t, not _is_of_torch(module)) for n, t in module._buffers.items()]
+        tensors += [(n, t, not is_of_torch(module)) for n, t in module._buffers.items()]
         parts = [self._items(attributes)] if attributes else []
         parts += [f"{n}: {None if t is None else self._tensor(t, counts)}" for n, t, counts in tensors]
         parts += [f"{n}: {None if m is None else self._module(m)}" for n, m in module._modules.items()]
@@ -155,8 +155,8 @@ def _unlike_all_others(thing: Any) -> str:
     return f"<{type(thing).__name__} {number}>"
 
 
-def _is_of_torch(module: nn.Module) -> bool:
-    """Whether the class is torch's own, so that its buffers are known to be statistics."""
+def is_of_torch(module: nn.Module) -> bool:
+    """Whether the class is one of torch's layers, so that its buffers are known to be statistics."""
     return type(module).__module__.startswith("torch.nn.")
 
 
@@ -164,6 +164,6 @@ def holds_constants(model: nn.Module) -> bool:
     """Whether `describe` reads numbers in `model`, which the meta device does not have."""
     return any(
         any(not p.requires_grad for p in m.parameters(recurse=False))
-        or (not _is_of_torch(m) and any(True for _ in m.buffers(recurse=False)))
+        or (not is_of_torch(m) and any(True for _ in m.buffers(recurse=False)))
         for m in model.modules()
     )

@@ -53,6 +53,7 @@ def graph(model: nn.Module) -> networkx.DiGraph[Any]:
         name = step.path or step.name.rpartition(".")[2]
         drawing.add(step.node, name, (step.node.args, step.node.kwargs), **_attributes(step))
     drawing.add(None, "output", traced.output, op="output", path="", descriptor="output", labels=())
+    drawing.prune()
     return drawing.graph
 
 
@@ -77,6 +78,14 @@ class _Drawing:
             positions.setdefault(self._names[source], []).append(position)
         for source_name, found in positions.items():
             self.graph.add_edge(source_name, unique, positions=tuple(found))
+
+    def prune(self) -> None:
+        """Drops what the last node does not depend on."""
+        import networkx
+
+        last = list(self.graph)[-1]
+        needed = networkx.ancestors(self.graph, last) | {last}
+        self.graph.remove_nodes_from([name for name in self.graph if name not in needed])
 
 
 def _attributes(step: Step) -> dict[str, Any]:

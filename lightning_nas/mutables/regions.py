@@ -239,9 +239,8 @@ class TracedSpace:
             refs: list[int] = []
             text = spelt(value, refs)
             value = expander.emit(Node(digest(f"output {text}"), tuple(refs)))
-        nodes = expander.in_order()
-        has_constants = any(node.kind == "operation" and not node.inputs for node in nodes)
-        simple = simplify(nodes, value.index)
+        has_constants = any(node.kind == "operation" and not node.inputs for node in expander.nodes)
+        simple = simplify(expander.nodes, expander.current(value.index))
         if not simple:
             return _Outcome(_ZERO, is_zero=True, has_constants=has_constants)
         texts = [digest(repr(form)) for form in primes(simple)]

@@ -49,7 +49,8 @@ class Traced:
 
     Args:
         inputs: the nodes that stand for the tensors it is given.
-        steps: those that the output depends on, and all that may change a tensor in place.
+        steps: those that the output depends on, and all that may change a tensor in place, in the order
+            of execution.
         output: what it returns: nodes, values, and lists, tuples and dicts of them.
         root: the module that `steps` lead through; kept so that its parts stay alive.
     """
@@ -76,12 +77,12 @@ def trace(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, A
     root = _Call(function, args, kwargs)
     slots = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Slot)]
     # A function without tensors is given one that it never sees: `torch.fx` wants at least one.
-    graph = _Tracer(function).trace(root, (fx.PH,) * max(1, len(slots)))  # type: ignore
-    nodes = list(graph.nodes)
+    tracer = _Tracer(function)
+    nodes = list(tracer.trace(root, (fx.PH,) * max(1, len(slots))).nodes)  # type: ignore
     output = nodes.pop()
     needed = {output}
     for node in reversed([*nodes, output]):
-        if node in needed or _may_mutate(node):
+        if node in needed or (node not in tracer.void and _may_change_something(root, node)):
             needed.update(node.all_input_nodes, [node])
     return Traced(
         tuple(node for node in nodes if node.op == "placeholder"),
@@ -157,6 +158,14 @@ _IN_PLACE_OPERATORS = frozenset(
 )  # fmt: skip
 
 
+def _may_change_something(root: nn.Module, node: fx.Node) -> bool:
+    """Whether the step counts even if nobody takes its result."""
+    if node.op != "call_module":
+        return _may_mutate(node)
+    parts = list(root.get_submodule(str(node.target)).modules())
+    return any(isinstance(part, Choice) or getattr(part, "inplace", False) is True for part in parts)
+
+
 def mutates_its_input(traced: Traced) -> bool:
     """Whether a traced call may change a tensor it is given; what it makes itself it may change."""
     given = set(traced.inputs)  # and what may be the same tensor, or a view of it
@@ -212,6 +221,14 @@ class _Tracer(fx.Tracer):
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
         self._function = function
+        self.void: set[fx.Node] = set()
+        """Steps of modules that could not be traced to their end."""
+        self._made: list[fx.Node] = []
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        node = super().create_node(*args, **kwargs)
+        self._made.append(node)
+        return node
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, (Choice, Zero)) or super().is_leaf_module(m, module_qualified_name)
@@ -219,13 +236,13 @@ class _Tracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        depth = len(self.module_stack)
+        depth, before = len(self.module_stack), len(self._made)
         try:
             return super().call_module(m, forward, args, kwargs)
         except Exception:
             if m is self._function:
                 raise
-            # Steps traced before the failure lead nowhere and are dropped with all that is unused.
+            self.void.update(self._made[before:])
             while len(self.module_stack) > depth:
                 self.module_stack.popitem()
             return self.create_proxy("call_module", self.path_of_module(m), args, kwargs)

@@ -244,6 +244,31 @@ def test_a_change_in_place_counts_where_others_see_it() -> None:
     assert graph_key(net, {"a": 0, "b": 1}) != graph_key(net, {"a": 1, "b": 0})
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda self, y: y.relu_(),
+        lambda self, y: F.relu(y, inplace=True),
+        lambda self, y: self.relu(y),
+        lambda self, y: self.sequence(y),
+    ],
+    ids=["method", "function", "module", "opaque"],
+)
+def test_a_change_in_place_counts_even_if_its_result_is_not_used(change: Callable) -> None:
+    def make(self: nn.Module) -> None:
+        self.flag = nn.ValueChoice([True, False], label="flag")
+        self.conv, self.relu = nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True)
+        self.sequence = nn.LayerChoice([nn.Sequential(nn.ReLU(inplace=True), nn.Tanh())], label="sequence")
+
+    def forward(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        if self.flag:
+            change(self, y)
+        return y
+
+    assert len(classes_of(space_of(make, forward))) == 2
+
+
 def test_a_change_in_place_of_what_nobody_else_sees_is_an_ordinary_operation() -> None:
     def block(activation: Callable[[], nn.Module]) -> nn.Module:
         return nn.Sequential(nn.Conv2d(3, 3, 1), activation())
@@ -270,6 +295,18 @@ def test_input_choices_take_the_chosen_inputs(reduction: str, classes: int) -> N
         return chosen[0] - chosen[1] if reduction == "none" else chosen
 
     assert len(classes_of(space_of(make, forward))) == classes
+
+
+def test_lists_that_one_operation_returns_are_taken_apart() -> None:
+    def make(self: nn.Module) -> None:
+        self.inputs = nn.InputChoice(2, label="inputs")
+        self.cell = nn.Cell([lambda *_: nn.Identity()], 1, 1, 2, label="cell")
+
+    def forward(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return self.inputs(x.chunk(2)) + self.cell(x.chunk(2)) + torch.cat(x.chunk(2))
+
+    # Two equal chunkings of their own: only whether both take the same item counts.
+    assert sorted(map(len, classes_of(space_of(make, forward)))) == [1, 1, 2]
 
 
 def test_one_chosen_input_is_that_input() -> None:
@@ -428,6 +465,33 @@ def test_nasbench201_networks_have_5425_keys_as_their_cells_do() -> None:
         forms[graph_key(net, sample)].add(canonical_form(cell, len(cell) - 1))
     assert len(forms) == 5_425
     assert all(len(found) == 1 for found in forms.values())
+
+
+@pytest.mark.slow
+def test_networks_of_one_key_compute_the_same_if_equal_layers_have_equal_weights() -> None:
+    net = hub.NasBench201Space(channels=4, cells_per_stage=2)
+    samples = list(net.search_space.enumerate())
+    classes = defaultdict(list)
+    for i in np.random.default_rng(0).permutation(len(samples))[:1500]:
+        classes[graph_key(net, samples[i])].append(samples[i])
+    x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def output(sample: dict) -> torch.Tensor:
+        model = net.build(sample).eval()
+        with torch.no_grad():
+            for weight in model.parameters():
+                if weight.dim() > 1:  # a function of the shape alone
+                    generator = torch.Generator().manual_seed(weight.numel())
+                    weight.copy_(torch.rand(weight.shape, generator=generator) / weight[0].numel() ** 0.5)
+        model.classifier.bias.data.zero_()
+        return model(x)
+
+    several = [found for found in classes.values() if len(found) > 2][:20]
+    assert len(several) == 20
+    for found in several:
+        expected = output(found[0])
+        for sample in found[1:3]:
+            torch.testing.assert_close(output(sample), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_darts_networks_are_told_apart_by_one_predecessor() -> None:
