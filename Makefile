@@ -14,6 +14,7 @@ LOWER_PYTHON ?= python3.10
 
 demo: $(STAMP)
 	$(BIN)/lightning-nas demo
+	@echo "(The command lightning-nas is in $(BIN): source $(BIN)/activate)"
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
