@@ -21,7 +21,6 @@ from lightning_nas.mutables.fingerprint import describe, holds_constants
 from lightning_nas.mutables.probe import _untouched_random_states as untouched_random_states
 from lightning_nas.mutables.regions import TracedSpace
 from lightning_nas.mutables.tracing import Step, Traced, leaves, replaced, trace_model
-from lightning_nas.mutables.wrapper import blueprint
 from lightning_nas.space import Domain, value_key
 
 if TYPE_CHECKING:
@@ -136,9 +135,15 @@ def graph_key(net: nn.Module, sample: Mapping[str, Any]) -> str:
     Raises:
         SampleError: if `sample` does not fit the space.
         SpaceError: if `torch.fx` cannot trace the forward pass.
+        TypeError: if `net` is no instance of a class under `model_wrapper`, or was built from a sample.
     """
     if net not in _spaces:
-        _spaces[net] = _Space(blueprint(net))
+        blueprint = vars(net).get("_blueprint")
+        if not isinstance(blueprint, Blueprint):
+            raise TypeError(
+                f"A graph key needs a model space, but {type(net).__name__} has no choices (left)."
+            )
+        _spaces[net] = _Space(blueprint)
     return _spaces[net].key(sample)
 
 

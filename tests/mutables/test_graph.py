@@ -566,6 +566,13 @@ def test_a_model_that_cannot_be_traced_says_so() -> None:
         graph_key(net, {"op": "skip"})
 
 
+def test_a_built_model_has_no_keys() -> None:
+    net = QuickStart()
+    sample = {"conv2": 1, "quickstart_1": 0.5, "quickstart_2": 128}
+    with pytest.raises(TypeError, match="QuickStart has no choices"):
+        graph_key(net.build(sample), sample)
+
+
 def test_a_wrong_sample_says_what_is_wrong() -> None:
     with pytest.raises(errors.SampleError, match="conv2"):
         graph_key(QuickStart(), {"conv2": 5, "quickstart_1": 0.5, "quickstart_2": 128})
