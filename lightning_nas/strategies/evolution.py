@@ -94,8 +94,10 @@ class RegularizedEvolution:
 
 
 def mutated(space: SearchSpace, sample: Sample, rng: np.random.Generator) -> Sample:
-    """`sample` with another value at one active label; as it is in a space of one sample."""
-    return dict(sample) if space.size == 1 else space.mutate(sample, rng)
+    """`sample` with another value at one active label; as it is if no label has another value."""
+    if all(space[label].size == 1 for label in sample):
+        return dict(sample)
+    return space.mutate(sample, rng)
 
 
 def _redrawn(space: SearchSpace, sample: Sample, rate: float, rng: np.random.Generator) -> Sample:

@@ -45,9 +45,9 @@ class PerTrial(Generic[T]):
         samples = list(map(_sample_of, trials))
         is_grown = len(known) <= len(samples) and all(map(is_, known, samples))
         if not (is_grown and (space is self._space or space == self._space)):
-            self._values = []
-        self._space = space
-        self._values.extend(self._compute(space, sample) for sample in samples[len(self._values) :])
+            self._space, self._samples, self._values = space, [], []
+        # All at once, so that an error in the middle leaves nothing half done.
+        self._values += [self._compute(space, sample) for sample in samples[len(self._values) :]]
         self._samples = samples
         return self._values
 

@@ -29,7 +29,8 @@ class LocalSearch:
 
     Args:
         initial: random samples at the start of each climb.
-        patience: trials in a row without progress that end a climb; None tries every step.
+        patience: trials in a row without progress that end a climb; None tries every step. Steps that
+            a wrapper refuses stay untried, so give a number under a wrapper.
         guided: try the most promising steps first; in random order if False.
         seed: replaces the experiment's.
 

@@ -16,7 +16,8 @@ class Strategy(Protocol):
 
     It holds settings, never progress: `ask` depends on its arguments alone. So a search that was
     interrupted goes on as if it had not been, and parallel workers need no extra code. An attribute
-    `seed`, if it is not None, replaces the experiment's seed (see `generator`).
+    `seed`, if it is not None, replaces the experiment's seed (see `generator`). A wrapper that is not
+    content with a sample asks again with the same generator, which has moved on.
     """
 
     def ask(self, space: SearchSpace, trials: Sequence[Trial], rng: np.random.Generator) -> Sample | None:

@@ -105,6 +105,7 @@ class _Model:
         self._study: optuna.Study | None = None
         self._trials: list[Trial] = []
         self._numbers: list[int] = []
+        self._count = 0
         self._coders: dict[str, _Coder] = {}
 
     def draw(
@@ -133,15 +134,17 @@ class _Model:
         study = self._study
         if study is None or not self._is_continued_by(space, trials):
             study = self._study = _silent_study()
-            self._space, self._trials, self._numbers = space, [], []
+            self._space, self._trials, self._numbers, self._count = space, [], [], 0
             # Named by their numbers, as the members of a Subset need names of their own.
             self._coders = {label: _Coder(str(i), space[label]) for i, label in enumerate(space)}
-        for number, known, trial in zip(self._numbers, self._trials, trials):
-            if known.score is None and trial.score is not None:
-                study.tell(number, trial.score)
-        for trial in trials[len(self._trials) :]:
-            self._numbers.append(self._add(study, trial))
-        self._trials = list(trials)
+        for i, trial in enumerate(trials):
+            if i == len(self._trials):
+                self._numbers.append(self._add(study, trial))
+                self._trials.append(trial)
+            elif trial is not self._trials[i]:
+                if self._trials[i].score is None and trial.score is not None:
+                    study.tell(self._numbers[i], trial.score)
+                self._trials[i] = trial
         return study
 
     def _add(self, study: optuna.Study, trial: Trial | None = None) -> int:
@@ -156,7 +159,8 @@ class _Model:
             distributions |= self._coders[label].distributions
         state = TrialState.RUNNING if score is None else TrialState.COMPLETE
         study.add_trial(create_trial(state=state, value=score, params=params, distributions=distributions))
-        return len(study.get_trials(deepcopy=False)) - 1
+        self._count += 1
+        return self._count - 1
 
     def _is_continued_by(self, space: SearchSpace, trials: Sequence[Trial]) -> bool:
         """Whether these are the trials it knows, perhaps with more scores, and perhaps new ones."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,3 +52,17 @@ def test_a_key_is_asked_anew_in_another_space():
     seen = Seen(key=lambda sample: sample["x"] % 2)
     assert not seen.unseen(SPACE, trials_of(3))({"x": np.int64(5)})
     assert seen.unseen(SearchSpace({"x": Integer(0, 9, step=1)}), trials_of(3))({"x": 4})
+
+
+def test_an_error_in_the_middle_leaves_nothing_half_done():
+    refused = {4}
+
+    def compute(space, sample):
+        if sample["x"] in refused:
+            raise RuntimeError
+        return sample["x"]
+
+    memo = PerTrial(compute)
+    with pytest.raises(RuntimeError):
+        memo(SPACE, trials_of(3, 4))
+    assert memo(SPACE, trials_of(5, 6, 7)) == [5, 6, 7]
