@@ -7,13 +7,13 @@ import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-import lightning_nas
 from lightning_nas.errors import ExportError
 from lightning_nas.mutables import Blueprint
 from lightning_nas.mutables import blueprint as blueprint_of
@@ -171,7 +171,7 @@ def _note(
         "class": blueprint.cls.__name__,
         "sample": dict(sample),
         "versions": {
-            "lightning_nas": lightning_nas.__version__,
+            "lightning_nas": version("lightning-nas"),
             "torch": torch.__version__,
             "python": platform.python_version(),
         },

@@ -146,8 +146,11 @@ class Cell(Choice):
                 f"Cell at {self.site}: `merge_op` must be 'all', 'loose_end' or states below {states}, "
                 f"but got {merge_op!r}."
             )
-        self._operations = dict(zip(named if keyed else range(len(named)), named.values()))
-        self._names = tuple(self._operations)
+        for name, candidate in named.items():
+            if isinstance(candidate, nn.Module):
+                _label_inside(candidate, f"{label}/{name}")
+        self.op_candidates = dict(zip(named if keyed else range(len(named)), named.values()))
+        self._names = tuple(self.op_candidates)
         self.num_predecessors = num_predecessors
         self.num_ops_per_node = num_ops_per_node
         self.nodes = range(num_predecessors, states)
@@ -202,7 +205,7 @@ class Cell(Choice):
     def _make(self, values: Mapping[str, Any], label: str) -> ChosenCell:
         nodes = self.genotype(values, label)
         return ChosenCell(
-            self._operations,
+            self.op_candidates,
             nodes,
             self.num_predecessors,
             self.outputs(nodes),
@@ -235,13 +238,20 @@ class Cell(Choice):
                         yield path, clause, self._operation(name, node, k, state)
 
     def _operation(self, name: Any, node: int, k: int, state: int) -> Callable[[], nn.Module]:
-        candidate = self._operations[name]
+        candidate = self.op_candidates[name]
         if isinstance(candidate, nn.Module):
             return partial(_same, candidate)
         return partial(candidate, node, k, state)
 
     def forward(self, *inputs: Any) -> Any:
         return self.default(*inputs)
+
+
+def _label_inside(candidate: nn.Module, prefix: str) -> None:
+    """Labels the choices inside a candidate, in place: its copies stand at paths that depend on what is chosen."""
+    for path, module in candidate.named_modules():
+        if isinstance(module, Choice) and module.label is None:
+            module.label = f"{prefix}.{path}" if path else prefix
 
 
 def _same(module: nn.Module) -> nn.Module:

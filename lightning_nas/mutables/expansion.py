@@ -65,7 +65,7 @@ class Parts:
         self._traced: dict[tuple[int, str], Traced | None] = {}
         self._changes: dict[str, Changes] = {}
         self._holds_choice: dict[int, bool] = {}
-        self._operations: dict[tuple[Any, ...], nn.Module] = {}
+        self.op_candidates: dict[tuple[Any, ...], nn.Module] = {}
         self._templates: dict[int, tuple[Node, Changes]] = {}
         self._labels: dict[int, tuple[str, tuple[str, ...]]] = {}
         self._first_paths: dict[Any, str] = {}
@@ -184,14 +184,14 @@ class Parts:
     def operation(self, cell: Cell, name: Any, node: int, k: int, state: int) -> nn.Module:
         """The operation of an edge of a cell, one of its own for each edge."""
         key = (id(cell), name, node, k, state)
-        if key not in self._operations:
+        if key not in self.op_candidates:
             self._kept[id(cell)] = cell
-            candidate = cell._operations[name]
+            candidate = cell.op_candidates[name]
             with self.making():
                 is_module = isinstance(candidate, nn.Module)
                 made = copy.deepcopy(candidate) if is_module else candidate(node, k, state)
-            self._operations[key] = made
-        return self._operations[key]
+            self.op_candidates[key] = made
+        return self.op_candidates[key]
 
 
 def spelt(value: Any, refs: list[int]) -> str:

@@ -18,7 +18,7 @@ from lightning_nas.mutables.choice import Choice
 from lightning_nas.mutables.chooser import Chooser, Defaults
 from lightning_nas.mutables.expansion import Parts, Ref, spelt
 from lightning_nas.mutables.fingerprint import describe, holds_constants
-from lightning_nas.mutables.probe import _untouched_random_states as untouched_random_states
+from lightning_nas.mutables.probe import untouched_random_states as untouched_random_states
 from lightning_nas.mutables.regions import TracedSpace
 from lightning_nas.mutables.tracing import Step, Traced, leaves, replaced, trace_model
 from lightning_nas.space import Domain, value_key

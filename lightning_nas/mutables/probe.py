@@ -55,7 +55,7 @@ def probe(run: Run, *, is_editing: bool = False) -> SearchSpace:
             stands where it depends on other values, or if the conditions stay unclear.
         Exception: whatever the constructor raises at its defaults.
     """
-    with _untouched_random_states():
+    with untouched_random_states():
         return _Probe(run, is_editing).space()
 
 
@@ -321,7 +321,7 @@ def _absorbed(clauses: Iterable[_Clause]) -> _Clauses:
 
 
 @contextlib.contextmanager
-def _untouched_random_states() -> Iterator[None]:
+def untouched_random_states() -> Iterator[None]:
     """Leaves the random states of Python, numpy and torch as they were."""
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     is_cuda_used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]

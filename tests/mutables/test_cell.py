@@ -110,6 +110,23 @@ def test_choices_inside_the_operations_of_a_cell_are_conditional() -> None:
         assert not has_choice_or_trace(net.build(sample))
 
 
+def test_choices_inside_module_candidates_keep_their_labels_wherever_they_are_used() -> None:
+    @model_wrapper
+    class Inner(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            candidates = {
+                "plain": nn.Identity(),
+                "rich": nn.Sequential(nn.LayerChoice([nn.ReLU(), nn.GELU()])),
+            }
+            self.cell = nn.Cell(candidates, 2, label="c")
+
+    net = Inner()
+    assert "c/rich.0" in net.search_space
+    for sample in net.search_space.enumerate():
+        assert not has_choice_or_trace(net.build(sample))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
