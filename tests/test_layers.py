@@ -132,7 +132,8 @@ def test_a_part_imports_only_the_libraries_it_is_allowed() -> None:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    graph = nx.DiGraph((found.importer, found.target) for found in OURS if found.importer != found.target)
+    graph = nx.DiGraph()
+    graph.add_edges_from((found.importer, found.target) for found in OURS if found.importer != found.target)
     assert [sorted(circle) for circle in nx.strongly_connected_components(graph) if len(circle) > 1] == []
 
 

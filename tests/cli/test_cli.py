@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from lightning_nas.space import Categorical, SearchSpace
 from lightning_nas.trial import Intermediate, Status, Trial
 
 ANSWER_S = 0.5
-TRIES = 10
+TRIES = 5
 
 BEST = {"val_acc": 0.75, "val_loss": float("inf")}
 SECOND = {"val_acc": 0.5, "val_loss": 1.25}
@@ -64,12 +64,13 @@ def mistake(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     "arguments", [["--help"], ["show", "--help"], ["export", "--frmat", "code"], ["exprot"]]
 )
 def test_help_and_wrong_options_answer_within_half_a_second(arguments: list[str]) -> None:
-    # The machine may be busy with other work: the best of several tries is what it takes.
+    # Time on the processor, and the best of a few tries: the machine may be busy with other work.
     seconds = []
-    while len(seconds) < TRIES:
-        start = time.perf_counter()
+    for _ in range(TRIES):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = run(*arguments)
-        seconds.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.returncode == (0 if "--help" in arguments else 2)
         if seconds[-1] < ANSWER_S:
             return
