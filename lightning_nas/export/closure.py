@@ -8,20 +8,48 @@ from __future__ import annotations
 
 import ast
 import builtins
-import inspect
-import symtable
+import dataclasses
 import sys
 from collections.abc import Mapping
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any
 
-import lightning_nas.nn
-from lightning_nas.errors import ExportError
-from lightning_nas.export.folding import ARCHITECTURE, Folder
-from lightning_nas.export.source import Snippet
-from lightning_nas.mutables import model_wrapper
+from torch import nn
 
-_OURS = "lightning_nas"
+import lightning_nas.nn
+from lightning_nas.errors import ExportError, NASError
+from lightning_nas.export.bindings import free_names
+from lightning_nas.export.edits import names_bound_inside, new_defaults, run_at_once, without_decorator
+from lightning_nas.export.folding import Folder, Names
+from lightning_nas.export.scope import (
+    MISSING,
+    OURS,
+    Import,
+    Scope,
+    is_definition,
+    is_foreign,
+    is_portable,
+    public_import,
+    undefined,
+)
+from lightning_nas.export.source import Snippet, locate, unwrapped
+from lightning_nas.export.values import is_literal, literal, source_of_value
+from lightning_nas.mutables import Choice, ChosenCell, ChosenInputs, ValueChoice, model_wrapper
+from lightning_nas.mutables.layers import Zero, reduce_inputs
+
+_BUILTINS = frozenset(dir(builtins))
+_WRITTEN = (ChosenCell, ChosenInputs, Zero, reduce_inputs)
+"""What of our own, besides `hub`, may stand in a file."""
+
+
+@dataclasses.dataclass(eq=False)
+class _Definition:
+    """A statement of the file, and the names it needs: at once, and when its functions are called."""
+
+    text: str
+    at_once: set[str]
+    later: set[str]
+    place: tuple[int, int]
 
 
 class Closure:
@@ -32,338 +60,408 @@ class Closure:
     """
 
     def __init__(self, folder: Folder) -> None:
-        self.imports: set[str] = set()
-        self.definitions: list[str] = []
         self._folder = folder
-        self._names: dict[str, Any] = {}
+        self._imports: dict[str, Import] = {}
+        self._hints: dict[str, Import] = {}
+        self._things: dict[str, Any] = {}
+        self._definitions: dict[str, _Definition] = {}
+        self._files: list[str] = []
 
-    def add(self, definition: Any, defaults: Mapping[str, str] | None = None) -> None:
-        """Adds a class or function and, before it, all that it needs.
+    @property
+    def imports(self) -> set[str]:
+        """The import statements."""
+        hints = {name: each for name, each in self._hints.items() if name not in self._things}
+        return {each.text for each in (*self._imports.values(), *hints.values())}
+
+    @property
+    def definitions(self) -> list[str]:
+        """The statements in the user's order, but each after what it needs at once."""
+        written: dict[str, str] = {}
+
+        def write(name: str, is_called: bool) -> None:
+            definition = self._definitions.get(name)
+            if definition is None or name in written:
+                return
+            written[name] = ""  # so that a circle ends here
+            needed = definition.at_once | definition.later if is_called else definition.at_once
+            for other in sorted(needed, key=self._order):
+                # What runs at once may call what it names, which then needs all that it names itself.
+                write(other, is_called=True)
+            del written[name]
+            written[name] = definition.text
+
+        for name in sorted(self._definitions, key=self._order):
+            write(name, is_called=False)
+        return list(written.values())
+
+    def _order(self, name: str) -> tuple[int, int]:
+        return self._definitions[name].place if name in self._definitions else (0, 0)
+
+    # -- definitions -----------------------------------------------------------------------------
+
+    def add(self, definition: Any, defaults: Mapping[str, Any] | None = None) -> str:
+        """Adds a class or function and all that it needs.
 
         Args:
             definition: the class or function.
-            defaults: new defaults of a class's constructor, as source.
+            defaults: new defaults of a class's constructor, by parameter.
+
+        Returns:
+            Its name in the file.
 
         Raises:
             ExportError: if something it needs cannot be written into a file; the message names it.
         """
-        name = definition.__name__
-        if self._is_known(name, definition):
-            return
-        scope = _Scope(definition)
-        snippet = Snippet.of(definition)
-        replacements = self._folder.fold(snippet, scope.resolve, lambda node: self._renamed(node, scope))
-        if defaults:
-            replacements |= _with_defaults(snippet, replacements, defaults)
-        text = _without_wrapper(snippet.edited(replacements), scope)
-        self._add_needed(text, scope, f"{name} ({snippet.place(snippet.tree.body[0])})")
-        self.definitions.append(text.strip("\n"))
+        function = unwrapped(definition)
+        name = str(function.__name__)
+        if self._is_known(name, function):
+            return name
+        snippet = Snippet.of(function)
+        user = f"{name} ({snippet.place(snippet.node)})"
+        changes = {
+            parameter: self.expression(value, f"The argument {parameter!r} of {name}")
+            for parameter, value in (defaults or {}).items()
+        }
+        self._write(name, [snippet], Scope.of(definition), user, changes)
+        return name
+
+    def _write(
+        self,
+        name: str,
+        snippets: list[Snippet],
+        scope: Scope,
+        user: str,
+        defaults: Mapping[str, str] | None = None,
+    ) -> None:
+        """Adds statements that stand together, and what they need."""
+        path = snippets[0].file.path
+        if path not in self._files:
+            self._files.append(path)
+        texts = []
+        later: dict[str, bool] = {}  # whether each name is needed only later
+        for snippet in snippets:
+            names = _Names(self, snippet, scope, user)
+            replacements = self._folder.fold(snippet, names)
+            if defaults:
+                replacements |= new_defaults(snippet, replacements, defaults)
+            text = without_decorator(snippet.edited(replacements), scope.is_model_wrapper)
+            tree = ast.parse(text)
+            eager = {node.id for node in free_names(run_at_once(text))}
+            hinted = set()
+            for node, use in free_names(tree).items():
+                if use == "annotation":
+                    hinted.add(node.id)
+                else:
+                    later[node.id] = later.get(node.id, True) and node.id not in eager
+            texts.append(text.strip("\n"))
+            self._add_hints(hinted, scope, user)
+        for needed in sorted(set(later) - {name}):
+            if needed not in names.given:
+                self._add_name(needed, scope, user)
+        self._definitions[name] = _Definition(
+            "\n".join(texts),
+            {each for each, is_later in later.items() if not is_later},
+            {each for each, is_later in later.items() if is_later},
+            (-self._files.index(path), snippets[0].node.lineno),
+        )
+
+    def _write_text(self, name: str, text: str, needed: set[str]) -> None:
+        """Adds a statement that stands nowhere in the user's source."""
+        last = max((d.place for n, d in self._definitions.items() if n in needed), default=(0, 0))
+        self._definitions[name] = _Definition(text, needed, set(), last)
 
     def _is_known(self, name: str, thing: Any) -> bool:
-        if name in self._names and self._names[name] is not thing:
+        """Whether `name` already stands for `thing` in the file; from now on it does.
+
+        Raises:
+            ExportError: if it stands for something else.
+        """
+        is_known = name in self._things
+        if is_known and not _is_same(self._things[name], thing):
             raise ExportError(
-                f"Two different things are called {name!r} in the source of this model, and one file cannot hold both; "
-                "rename one of them."
+                f"Two different things are called {name!r} in the source of this model, {_what(self._things[name])} "
+                f"and {_what(thing)}, and one file cannot hold both; rename one of them."
             )
-        known = name in self._names
-        self._names[name] = thing
-        return known
+        self._things[name] = thing
+        return is_known
 
-    def _add_needed(self, text: str, scope: _Scope, user: str) -> None:
-        needed, only_hinted = _free_names(text)
-        for name in sorted(needed):
-            self._add_name(name, scope, user)
-        for name in sorted(only_hinted - needed):
-            statement = scope.import_of(name)
-            if statement is not None and _is_portable(statement.module):
-                self.imports.add(statement.text)
+    # -- names -----------------------------------------------------------------------------------
 
-    def _add_name(self, name: str, scope: _Scope, user: str) -> None:
-        if name in self._folder.needed:
-            thing = self._folder.needed[name]
-            if thing.__module__.split(".")[0] == _OURS:
-                self.add(thing)
-            else:
-                self.imports.add(f"from torch.nn import {name}")
-            return
-        if name == ARCHITECTURE or not scope.has(name):
-            return
-        value = scope.names[name]
-        if isinstance(value, ModuleType):
+    def _add_hints(self, names: set[str], scope: Scope, user: str) -> None:
+        """Names in annotations, which nothing evaluates: imported or defined where that is simple."""
+        for name in names - _BUILTINS:
+            if scope.value(name) is lightning_nas.nn:
+                self._hints.setdefault(name, Import("torch", "nn", name))
+            elif (statement := scope.portable_import_of(name)) is not None:
+                self._hints.setdefault(name, statement)
+            elif name not in self._things and scope.is_alias(name):
+                self._add_name(name, scope, user)
+
+    def _add_name(self, name: str, scope: Scope, user: str) -> None:
+        """Makes `name` stand in the file for what it stands for in `scope`."""
+        value = scope.value(name)
+        if value is MISSING:
+            self._add_unbound(name, scope, user)
+        elif isinstance(value, ModuleType):
             self._add_module(name, value, scope, user)
-        elif (
-            isinstance(value, (type, FunctionType))
-            and not _is_portable(value.__module__)
-            and _is_defined(value)
-        ):
-            self._reject_foreign(value.__module__, f"{value.__module__}.{value.__qualname__}", user)
-            self.add(value)
-            if name != value.__name__ and not self._is_known(name, value):
-                self.definitions.append(f"{name} = {value.__name__}")
-        else:
-            self._add_constant_or_import(name, value, scope, user)
+        elif not self._added_import(name, value, scope):
+            self._reject_foreign(value, name, scope, user)
+            if is_definition(value) and locate(value) is not None:
+                self._reject_our_own(value, user)
+                own = self.add(value)
+                if own != name and not self._is_known(name, unwrapped(value)):
+                    self._write_text(name, f"{name} = {own}", {own})
+            else:
+                self._add_constant(name, value, scope, user)
 
-    def _add_module(self, name: str, module: ModuleType, scope: _Scope, user: str) -> None:
+    def _add_unbound(self, name: str, scope: Scope, user: str) -> None:
+        """A name of a function around, used where no method holds it, or a name that exists nowhere."""
+        if scope.origin(name) == "parameter":
+            raise undefined(name, user)
+        if name in _BUILTINS or not scope.statements(name):
+            return
+        if not self._is_known(name, scope.statements(name)[0]):
+            self._write_assignments(name, scope, user)
+
+    def _add_module(self, name: str, module: ModuleType, scope: Scope, user: str) -> None:
         if module is lightning_nas.nn:
-            self.imports.add("from torch import nn" if name == "nn" else f"import torch.nn as {name}")
-        elif _is_portable(module.__name__):
-            statement = scope.import_of(name)
-            dotted = f"import {module.__name__}" + ("" if module.__name__ == name else f" as {name}")
-            self.imports.add(dotted if statement is None else statement.text)
-        elif _is_foreign(module.__name__):
-            self._reject_foreign(module.__name__, module.__name__, user)
+            module = nn
+        self._reject_foreign(module, name, scope, user)
+        statement = scope.portable_import_of(name) or public_import(module, name)
+        if statement is None:
+            raise ExportError(
+                f"{user} uses the module {module.__name__} as a value; name what is needed of it instead."
+            )
+        self._import(name, statement, module)
 
-    def _add_constant_or_import(self, name: str, value: Any, scope: _Scope, user: str) -> None:
+    def _import(self, name: str, statement: Import, value: Any) -> None:
+        if not self._is_known(name, value):
+            self._imports[name] = statement
+
+    def _added_import(self, name: str, value: Any, scope: Scope) -> bool:
+        """Whether `name` comes from torch or the standard library, and is now imported from there."""
+        statement = scope.portable_import_of(name)
+        if statement is not None:
+            self._import(name, statement, value)
+            return True
+        public = public_import(value, name)
+        if public is None or public.module == "builtins":
+            return public is not None and name in _BUILTINS
+        # A name of the user's for something of torch: written as the user assigned it, if so.
+        if scope.origin(name) == "global" and scope.assignments(name):
+            return False
+        self._import(name, public, value)
+        return True
+
+    def _add_constant(self, name: str, value: Any, scope: Scope, user: str) -> None:
         statement = scope.import_of(name)
-        if statement is not None and _is_portable(statement.module):
-            self.imports.add(statement.text)
+        if statement is not None and statement.module in sys.modules:
+            origin = Scope.of(sys.modules[statement.module])
+            self._add_name(str(statement.name), origin, user)
+            if statement.name != name and not self._is_known(name, value):
+                self._write_text(name, f"{name} = {statement.name}", {str(statement.name)})
+            return
+        stars = () if scope.statements(name) else scope.star_imports()
+        star = next((each for each in stars if vars(each).get(name, MISSING) is value), None)
+        if star is not None:
+            self._add_name(name, Scope.of(star), user)
             return
         if self._is_known(name, value):
             return
-        origin = scope
-        while statement is not None:
-            self._reject_foreign(statement.module, f"{statement.module}.{statement.name}", user)
-            origin = _Scope(sys.modules[statement.module])
-            if statement.name != name:
-                self._add_constant_or_import(statement.name, value, origin, user)
-                self.definitions.append(f"{name} = {statement.name}")
-                return
-            statement = origin.import_of(name)
-        text = origin.assignment_of(name)
-        if text is None:
-            text = f"{name} = {literal(value, f'{name!r}, which {user} uses,')}"
-        self._add_needed(text, origin, user)
-        self.definitions.append(text)
+        if is_literal(value) and scope.origin(name) != "global":
+            self._write_text(name, f"{name} = {literal(value)}", set())
+        elif not self._write_assignments(name, scope, user):
+            text, needed = self._text_of(value, f"{name!r}, which {user} uses,")
+            self._write_text(name, f"{name} = {text}", needed)
+        self._add_registered(value)
 
-    def _renamed(self, node: ast.Attribute, scope: _Scope) -> str | None:
-        """The bare name of what a dotted name finds in a module that the file will not import."""
-        module = scope.resolve(node.value)
-        if not isinstance(module, ModuleType) or _is_portable(module.__name__):
-            return None
-        value = getattr(module, node.attr, None)
-        if not isinstance(value, (type, FunctionType)) or _is_portable(value.__module__):
-            return None
-        self._reject_foreign(value.__module__, f"{module.__name__}.{node.attr}", ast.unparse(node))
-        self._folder.needed.setdefault(value.__name__, value)
-        if self._folder.needed[value.__name__] is not value:
-            self._is_known(value.__name__, value)
-        self.add(value)
-        return value.__name__
+    def _write_assignments(self, name: str, scope: Scope, user: str) -> bool:
+        """Adds the assignments of a constant as they stand, if there are any that can be told apart."""
+        statements = scope.assignments(name)
+        if not statements or scope.file is None:
+            return False
+        self._write(
+            name, [Snippet(scope.file, node) for node in statements], scope, f"{user}, through {name!r},"
+        )
+        return True
 
-    def _reject_foreign(self, module: str, name: str, user: str) -> None:
-        if _is_foreign(module):
+    def _add_registered(self, value: Any) -> None:
+        """Classes and functions that put themselves in a container by a decorator."""
+        items = (
+            value.values()
+            if isinstance(value, dict)
+            else value
+            if isinstance(value, (list, tuple, set))
+            else ()
+        )
+        for item in items:
+            if is_definition(item) and not is_portable(item.__module__) and not is_foreign(item):
+                located = locate(item)
+                if located is not None and located[1].decorator_list:
+                    self.add(item)
+
+    # -- values ----------------------------------------------------------------------------------
+
+    def expression(self, value: Any, what: str) -> str:
+        """`value` as source; adds the classes and functions it names.
+
+        Raises:
+            ExportError: if it cannot be written; `what` names it in the message.
+        """
+        return self._text_of(value, what)[0]
+
+    def _text_of(self, value: Any, what: str) -> tuple[str, set[str]]:
+        """`value` as source, and the names in it."""
+        needed: set[str] = set()
+
+        def name_of(value: Any) -> str:
+            public = public_import(value, str(getattr(value, "__name__", "")))
+            if public is not None and public.module == "torch.nn":
+                self._import("nn", Import("torch", "nn", "nn"), nn)
+                needed.add("nn")
+                return f"nn.{public.name}"
+            if public is not None and public.module == "builtins":
+                return public.bound
+            if public is not None:
+                self._import(public.bound, public, value)
+                needed.add(public.bound)
+                return public.bound
+            if is_definition(value) and not is_foreign(value) and locate(value) is not None:
+                needed.add(own := self.add(value))
+                return own
             raise ExportError(
-                f"{user} uses {name}, which is neither torch nor the standard library, so the file could not stand "
+                f"{what} is of type {type(value).__name__}, which cannot be written as source; make it a number, a "
+                "string, a class or function, or a list, tuple or dict of these."
+            )
+
+        return source_of_value(value, name_of), needed
+
+    # -- what a file cannot hold -----------------------------------------------------------------
+
+    def _reject_foreign(self, value: Any, name: str, scope: Scope, user: str) -> None:
+        statement = scope.import_of(name)
+        module = sys.modules.get(statement.module) if statement else None
+        foreign = next((each for each in (value, module) if each is not None and is_foreign(each)), None)
+        if foreign is not None:
+            own = getattr(value, "__qualname__", name)
+            place = foreign.__name__ if isinstance(foreign, ModuleType) else foreign.__module__
+            thing = place if isinstance(value, ModuleType) else f"{place}.{own}"
+            raise ExportError(
+                f"{user} uses {thing}, which is neither torch nor the standard library, so the file could not stand "
                 "on its own; copy what is used of it into your own source."
             )
 
-
-class _Import:
-    """An import statement of the user's source that binds one name."""
-
-    def __init__(self, module: str, name: str | None, bound: str) -> None:
-        self.module = module
-        self.name = name or ""
-        alias = (
-            "" if bound in (name, module, module.split(".")[0] if name is None else None) else f" as {bound}"
-        )
-        self.text = f"import {module}{alias}" if name is None else f"from {module} import {name}{alias}"
-
-
-class _Scope:
-    """What the names in a definition stand for."""
-
-    def __init__(self, definition: Any) -> None:
-        is_module = isinstance(definition, ModuleType)
-        module = definition if is_module else sys.modules.get(definition.__module__)
-        self.names: dict[str, Any] = dict(vars(module)) if module is not None else {}
-        if not is_module:
-            self.names |= _closure_names(definition)
-        self._tree = _tree_of(module)
-
-    def has(self, name: str) -> bool:
-        return name in self.names
-
-    def resolve(self, node: ast.AST) -> Any:
-        """What a name or dotted name stands for; None if unknown."""
-        if isinstance(node, ast.Name):
-            return self.names.get(node.id)
-        if isinstance(node, ast.Attribute):
-            owner = self.resolve(node.value)
-            return None if owner is None else getattr(owner, node.attr, None)
-        return None
-
-    def import_of(self, name: str) -> _Import | None:
-        """The statement that imports `name`, if there is one at the top of the module."""
-        for node in ast.walk(self._tree[0]):
-            if isinstance(node, ast.Import):
-                for alias in node.names:
-                    if (alias.asname or alias.name.split(".")[0]) == name:
-                        return _Import(alias.name, None, name)
-            elif isinstance(node, ast.ImportFrom):
-                for alias in node.names:
-                    if (alias.asname or alias.name) == name:
-                        return _Import(self._absolute(node), alias.name, name)
-        return None
-
-    def _absolute(self, node: ast.ImportFrom) -> str:
-        if not node.level:
-            return node.module or ""
-        package = str(self.names.get("__package__") or "").split(".")
-        return ".".join([*package[: len(package) - node.level + 1], *([node.module] if node.module else [])])
-
-    def assignment_of(self, name: str) -> str | None:
-        """The source of the assignment of a constant at the top of the module."""
-        tree, text = self._tree
-        for node in reversed(tree.body):
-            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-            if isinstance(node, (ast.Assign, ast.AnnAssign)) and any(
-                isinstance(target, ast.Name) and target.id == name for target in targets
-            ):
-                return ast.get_source_segment(text, node)
-        return None
-
-
-def literal(value: Any, what: str) -> str:
-    """`value` as source.
-
-    Raises:
-        ExportError: if it is no literal; `what` names it in the message.
-    """
-    text = repr(value)
-    try:
-        if ast.literal_eval(text) == value:
-            return text
-    except (ValueError, SyntaxError):
-        pass
-    raise ExportError(
-        f"{what} is of type {type(value).__name__}, which cannot be written as source; make it a number, a string, or "
-        "a list, tuple or dict of these."
-    )
-
-
-def _closure_names(definition: Any) -> dict[str, Any]:
-    """What the functions of a definition took from the functions around it, and its bases by name."""
-    names: dict[str, Any] = {}
-    functions = [definition]
-    if isinstance(definition, type):
-        names |= {base.__name__: base for base in definition.__bases__ if "<locals>" in base.__qualname__}
-        functions = [getattr(member, "__func__", member) for member in vars(definition).values()]
-    for function in functions:
-        unwrapped = inspect.unwrap(function) if callable(function) else function
-        if isinstance(unwrapped, FunctionType):
-            for name, cell in zip(unwrapped.__code__.co_freevars, unwrapped.__closure__ or ()):
-                if name != "__class__":
-                    names[name] = cell.cell_contents
-    return names
-
-
-def _tree_of(module: ModuleType | None) -> tuple[ast.Module, str]:
-    try:
-        text = inspect.getsource(module) if module is not None else ""
-    except (OSError, TypeError):  # a notebook, or an interpreter
-        text = ""
-    return ast.parse(text), text
-
-
-def _is_portable(module: str | None) -> bool:
-    """Whether a file may import `module`: torch or the standard library."""
-    root = (module or "").split(".")[0]
-    return root == "torch" or root in sys.stdlib_module_names or root == "builtins"
-
-
-def _is_foreign(module: str) -> bool:
-    """Whether `module` was installed, and is neither ours nor portable."""
-    root = module.split(".")[0]
-    if root == _OURS or _is_portable(module):
-        return False
-    file = str(getattr(sys.modules.get(module), "__file__", None))
-    return "site-packages" in file or "dist-packages" in file
-
-
-def _is_defined(value: Any) -> bool:
-    """Whether a class or function has a definition by `class` or `def` under its own name."""
-    return str(value.__name__).isidentifier()
-
-
-def _without_wrapper(text: str, scope: _Scope) -> str:
-    """`text` without the decorator `model_wrapper`."""
-    lines = text.splitlines(keepends=True)
-    for node in ast.walk(ast.parse(text)):
-        for decorator in getattr(node, "decorator_list", []):
-            function = decorator.func if isinstance(decorator, ast.Call) else decorator
-            if scope.resolve(function) is model_wrapper:
-                for index in range(decorator.lineno - 1, decorator.end_lineno):
-                    lines[index] = ""
-    return "".join(lines)
-
-
-def _with_defaults(
-    snippet: Snippet, replacements: Mapping[ast.AST, str], defaults: Mapping[str, str]
-) -> dict[ast.AST, str]:
-    """Replacements that give parameters of the class's constructor new defaults."""
-    body = getattr(snippet.tree.body[0], "body", [])
-    constructor = next((n for n in body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-    if constructor is None:
+    def _reject_our_own(self, value: Any, user: str) -> None:
+        """Refuses what belongs to a search and not to the model it found."""
+        module = str(value.__module__)
+        if module.partition(".")[0] != OURS or module.startswith(f"{OURS}.hub"):
+            return
+        if value in _WRITTEN or is_error(value):
+            return
+        is_choice = value is ValueChoice or (isinstance(value, type) and issubclass(value, Choice))
         raise ExportError(
-            f"The class at {snippet.place(snippet.tree.body[0])} was given {sorted(defaults)} but inherits its "
-            "constructor; write one that holds these values."
+            f"{user} uses {value.__qualname__} "
+            + (
+                "otherwise than by calling it under that name; write out the call where the choice is made."
+                if is_choice
+                else "of lightning-nas, which a file that needs torch alone cannot; move that out of the model."
+            )
         )
-    spec = constructor.args
-    positional = [*spec.posonlyargs, *spec.args]
-    given: list[tuple[ast.arg, ast.expr | None]] = [
-        *zip(positional, [*[None] * (len(positional) - len(spec.defaults)), *spec.defaults]),
-        *zip(spec.kwonlyargs, spec.kw_defaults),
-    ]
-    found: dict[ast.AST, str] = {}
-    for parameter, default in given:
-        if parameter.arg in defaults:
-            value = defaults[parameter.arg]
-            if default is not None:
-                found[default] = value
-            else:
-                text = snippet.segment(parameter, replacements)
-                found[parameter] = f"{text} = {value}" if parameter.annotation else f"{text}={value}"
-    return found
 
 
-def _free_names(text: str) -> tuple[set[str], set[str]]:
-    """The names that `text` takes from outside, and those that only its annotations mention."""
-    tree = ast.parse(text)
-    hints: set[str] = set()
+class _Names(Names):
+    """What the names of one snippet stand for, and how they are written in the file."""
 
-    class Strip(ast.NodeTransformer):
-        def _note(self, annotation: ast.expr | None) -> None:
-            if annotation is not None:
-                hints.update(n.id for n in ast.walk(annotation) if isinstance(n, ast.Name))
+    def __init__(self, closure: Closure, snippet: Snippet, scope: Scope, user: str) -> None:
+        self._closure = closure
+        self._scope = scope
+        self._user = user
+        self._free = free_names(snippet.node)
+        self._bound = names_bound_inside(snippet.node)
+        self.given: set[str] = set()
+        """Names that the file holds by now, whatever they stand for in the scope."""
 
-        def visit_arg(self, node: ast.arg) -> ast.arg:
-            self._note(node.annotation)
-            return ast.copy_location(ast.arg(node.arg), node)
+    def value(self, node: ast.AST) -> Any:
+        if isinstance(node, ast.Name):
+            return self._scope.value(node.id) if self._free.get(node) == "code" else MISSING
+        if isinstance(node, ast.Attribute):
+            owner = self.value(node.value)
+            return MISSING if owner is MISSING else getattr(owner, node.attr, MISSING)
+        return MISSING
 
-        def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-            self._note(node.returns)
-            node.returns = None
-            return self.generic_visit(node)
+    def claim(self, name: str, thing: Any) -> None:
+        if any(node.id == name for node in self._free):
+            mine = self._scope.value(name)
+            if mine is not MISSING and mine is not thing and not (mine is lightning_nas.nn and thing is nn):
+                self._closure._is_known(name, mine)
+        self._closure._is_known(name, thing)
+        self.given.add(name)
 
-        def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-            self._note(node.annotation)
-            self.generic_visit(node)
-            value = node.value if node.value is not None else ast.Constant(None)
-            return ast.copy_location(ast.Assign([node.target], value), node)
+    def need(self, thing: Any) -> str:
+        name = str(thing.__name__)
+        self._closure.add(thing)
+        self.claim(name, thing)
+        return name
 
-    stripped = ast.unparse(ast.fix_missing_locations(Strip().visit(tree)))
-    needed: set[str] = set()
+    def torch_nn(self) -> str:
+        self._closure._imports.setdefault("nn", Import("torch", "nn", "nn"))
+        self.claim("nn", nn)
+        return "nn"
 
-    def walk(table: symtable.SymbolTable) -> None:
-        is_top = table.get_type() == "module"
-        for symbol in table.get_symbols():
-            outside = not symbol.is_assigned() if is_top else symbol.is_global()
-            if symbol.is_referenced() and outside:
-                needed.add(symbol.get_name())
-        for child in table.get_children():
-            walk(child)
+    def module(self, name: str) -> str:
+        module = sys.modules[name]
+        self._closure._imports.setdefault(name, Import(name, None, name))
+        self.claim(name, module)
+        return name
 
-    walk(symtable.symtable(stripped, "<source>", "exec"))
-    own = {getattr(node, "name", None) for node in tree.body}
-    return needed - own - set(dir(builtins)), hints - own - set(dir(builtins))
+    def renamed(self, node: ast.Name | ast.Attribute) -> str | None:
+        value = self.value(node)
+        if is_error(value):
+            return next(str(base.__name__) for base in value.__mro__ if base.__module__ == "builtins")
+        if isinstance(node, ast.Name) or value is MISSING or value is model_wrapper:
+            return None
+        if value is lightning_nas.nn:
+            return self.torch_nn()
+        owner = self.value(node.value)
+        if not isinstance(owner, ModuleType) or is_portable(owner.__name__):
+            return None
+        if owner is lightning_nas.nn and hasattr(nn, node.attr):
+            return None
+        if isinstance(value, ModuleType) and not is_portable(value.__name__):
+            return None  # more of the dotted name follows
+        return self._member(owner, node.attr, value)
+
+    def _member(self, owner: ModuleType, attribute: str, value: Any) -> str:
+        """A bare name for a member of a module that the file will not import."""
+        scope = Scope.of(owner)
+        self._closure._reject_foreign(owner, owner.__name__, scope, self._user)
+        self._closure._add_name(attribute, scope, self._user)
+        name = attribute
+        is_used = (
+            any(node.id == attribute for node in self._free) and self._scope.value(attribute) is not value
+        )
+        if attribute in self._bound or is_used:
+            name = f"{owner.__name__.rpartition('.')[2]}_{attribute}"
+            if not self._closure._is_known(name, value):
+                self._closure._write_text(name, f"{name} = {attribute}", {attribute})
+        self.given.add(name)
+        return name
+
+
+def is_error(value: Any) -> bool:
+    """Whether `value` is one of our own classes of errors."""
+    return isinstance(value, type) and issubclass(value, NASError) and value.__module__ == NASError.__module__
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    # Equal numbers and strings of two modules are one constant.
+    return is_literal(one) and type(one) is type(other) and repr(one) == repr(other)
+
+
+def _what(thing: Any) -> str:
+    if isinstance(thing, ModuleType):
+        return f"the module {thing.__name__}"
+    name = getattr(thing, "__qualname__", None)
+    return f"{thing.__module__}.{name}" if name else repr(thing)[:60]

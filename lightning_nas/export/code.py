@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import fx
 
 from lightning_nas.errors import ExportError
-from lightning_nas.export.closure import Closure, literal
+from lightning_nas.export.closure import Closure
 from lightning_nas.export.folding import ARCHITECTURE, Folder
 from lightning_nas.export.graph_code import graph_source
 from lightning_nas.mutables import Blueprint
@@ -38,11 +39,23 @@ def source_of(blueprint: Blueprint, sample: Mapping[str, Any]) -> str:
     parts = [_header(blueprint.cls.__name__, sample) + _imports(closure.imports)]
     if folder.architecture:
         parts.append(f"{ARCHITECTURE} = {_pretty(folder.architecture)}")
-    return "\n\n\n".join([*parts, *closure.definitions]) + "\n"
+    return _joined([*parts, *closure.definitions]) + "\n"
 
 
-def _defaults(blueprint: Blueprint) -> dict[str, str]:
-    """What the constructor was given, by parameter, as source."""
+def _joined(parts: Sequence[str]) -> str:
+    """Two empty lines around classes and functions, one between all else."""
+    text = parts[0]
+    for before, part in itertools.pairwise(parts):
+        text += ("\n\n\n" if _is_definition(before) or _is_definition(part) else "\n\n") + part
+    return text
+
+
+def _is_definition(part: str) -> bool:
+    return any(line.startswith(("class ", "def ", "async def ", "@")) for line in part.splitlines())
+
+
+def _defaults(blueprint: Blueprint) -> dict[str, Any]:
+    """What the constructor was given, by parameter."""
     constructor = inspect.unwrap(blueprint.cls.__init__)
     bound = inspect.signature(constructor).bind(None, *blueprint.args, **blueprint.kwargs)
     name = blueprint.cls.__name__
@@ -53,7 +66,7 @@ def _defaults(blueprint: Blueprint) -> dict[str, str]:
             raise ExportError(
                 f"{name} was given *{parameter}, which cannot become a default; name its parameters."
             )
-        defaults[parameter] = literal(value, f"The argument {parameter!r} of {name}")
+        defaults[parameter] = value
     return defaults
 
 

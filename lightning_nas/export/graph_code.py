@@ -10,7 +10,7 @@ from typing import Any
 from torch import fx, nn
 
 from lightning_nas.errors import ExportError
-from lightning_nas.export.closure import literal
+from lightning_nas.export.values import is_literal, literal
 
 
 def graph_source(model: fx.GraphModule, name: str) -> str:
@@ -96,5 +96,10 @@ def _constructor(path: str, module: nn.Module) -> str:
         if name == "bias" and not isinstance(value, bool):
             value = value is not None
         if value is not parameter.empty and value != parameter.default:
-            arguments.append(f"{name}={literal(value, f'The argument {name!r} of the module {path!r}')}")
+            if not is_literal(value):
+                raise ExportError(
+                    f"The argument {name!r} of the module {path!r} is of type {type(value).__name__}, which cannot be "
+                    "written as source."
+                )
+            arguments.append(f"{name}={literal(value)}")
     return f"nn.{kind.__name__}({', '.join(arguments)})"
