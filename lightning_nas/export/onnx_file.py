@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import re
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_nas.errors import ExportError
-from lightning_nas.export.proof import ONNX_TOLERANCE, batches_of, compare, warmed_up
+from lightning_nas.export.proof import ONNX_TOLERANCE, batches_of, compare, run, warmed_up
 
 _LARGEST_FILE = 1_500_000_000  # bytes of weights; protobuf ends at 2 GB
 
@@ -41,15 +42,19 @@ def write_onnx(path: Path, model: nn.Module, inputs: Sequence[Tensor]) -> None:
                 example,
                 path,
                 dynamo=True,
-                input_names=["input"] if len(example) == 1 else [f"input_{i}" for i in range(len(example))],
+                input_names=_input_names(example),
                 dynamic_shapes=tuple({0: batch} for _ in example),
                 external_data=weights > _LARGEST_FILE,
                 verbose=False,
             )
         except Exception as error:  # torch raises classes of its private modules
             raise ExportError(
-                f"torch cannot convert {type(model).__name__} to ONNX: {reason_of(error)}"
+                f"torch cannot convert {type(model).__name__} to ONNX: {reason_of(error)}{_place_of(error, model)}"
             ) from error
+
+
+def _input_names(inputs: Sequence[Tensor]) -> list[str]:
+    return ["input"] if len(inputs) == 1 else [f"input_{i}" for i in range(len(inputs))]
 
 
 def prove_onnx(path: Path, model: nn.Module, inputs: Sequence[Tensor]) -> dict[str, Any]:
@@ -76,15 +81,22 @@ def prove_onnx(path: Path, model: nn.Module, inputs: Sequence[Tensor]) -> dict[s
         raise ExportError(
             f"onnxruntime cannot load the ONNX file of {type(model).__name__}: {error}"
         ) from error
-    names = [each.name for each in session.get_inputs()]
+    names = {each.name for each in session.get_inputs()}  # an input that nothing uses is not among them
     expected, found = {}, {}
     with torch.no_grad():
         for batch in batches_of(inputs):
             check = f"eval, batch of {len(batch[0])}"
-            outputs = torch.utils._pytree.tree_leaves(model.eval()(*batch))
+            outputs = torch.utils._pytree.tree_leaves(run(model.eval(), batch))
             expected[check] = [output for output in outputs if isinstance(output, Tensor)]
-            run = session.run(None, {n: t.numpy() for n, t in zip(names, batch)})
-            found[check] = [torch.from_numpy(output) for output in run]
+            given = {n: t.numpy() for n, t in zip(_input_names(batch), batch) if n in names}
+            try:
+                made = session.run(None, given)
+            except Exception as error:  # onnxruntime raises classes of its private modules
+                raise ExportError(
+                    f"The ONNX file of {type(model).__name__} does not run with {len(batch[0])} rows; its forward "
+                    f"pass must not depend on that number: {_first_line(error)}"
+                ) from error
+            found[check] = [torch.from_numpy(output) for output in made]
     return {"tolerance": ONNX_TOLERANCE, "differences": compare(expected, found, ONNX_TOLERANCE, "ONNX file")}
 
 
@@ -101,6 +113,9 @@ def export_onnx(path: Path, model: nn.Module, inputs: Sequence[Tensor], *, is_fr
     Returns:
         What the manifest says of it.
     """
+    with torch.no_grad():
+        for batch in batches_of(inputs):
+            run(model.eval(), batch)
     write_onnx(path, model, inputs)
     manifest = prove_onnx(path, model, inputs)
     if is_fresh and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
@@ -135,12 +150,40 @@ def reason_of(error: BaseException) -> str:
     return f"{kind}: {lines[0]}" if lines else kind
 
 
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _place_of(error: BaseException, model: nn.Module) -> str:
+    """The part of the model and the line whose forward pass torch was running; empty if torch was past that."""
+    paths = {id(module): path for path, module in model.named_modules()}
+    current: BaseException | None = error
+    while current is not None:
+        place = ""
+        for frame, line in traceback.walk_tb(current.__traceback__):
+            owner = frame.f_locals.get((*frame.f_code.co_varnames, "")[0])
+            is_theirs = not str(frame.f_globals.get("__name__")).startswith("torch.")
+            if id(owner) in paths and is_theirs:
+                part = (
+                    f"{paths[id(owner)]!r}, a {type(owner).__name__}"
+                    if paths[id(owner)]
+                    else type(owner).__name__
+                )
+                place = f" It happened in {part} ({frame.f_code.co_filename}:{line})."
+        if place:
+            return place
+        current = current.__cause__ or current.__context__
+    return ""
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps the exporter's progress and its warnings about itself from the user."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    names = ("torch.onnx", "torch.fx.experimental.symbolic_shapes", "onnxscript", "onnx_ir")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    text = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
         warnings.simplefilter("ignore")
         try:
             for logger in loggers:
