@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -17,21 +18,29 @@ VALIDATION_IMAGES = 5_000
 """The last images of the training set: the search is scored on them and never sees the test set."""
 
 
-def load(root: str | Path) -> dict[str, TensorDataset]:
-    """The training, validation, full training and test images, normalised, shape (n, 1, 28, 28).
+def unpacked(root: str | Path) -> Path:
+    """A root in which torchvision finds MNIST: `root`, or a copy in the temporary folder if it is read-only.
 
-    Args:
-        root: a folder with `MNIST/raw/` in torchvision's layout; the four `.gz` files suffice.
+    With the four .gz files in place nothing is downloaded, they are checked and unpacked (55 MB).
     """
-    root = Path(root)
-    if not (root / "MNIST" / "raw" / "train-images-idx3-ubyte").exists() and not os.access(root, os.W_OK):
-        raise SystemExit(
-            f"{root} is read-only and holds packed files only; copy {root / 'MNIST'} somewhere first."
-        )
+    root = Path(root).resolve()
+    raw = root / "MNIST" / "raw"
+    # The permission bits count, which do not bind a superuser but say what is wanted.
+    is_read_only = raw.exists() and not (os.access(raw, os.W_OK) and raw.stat().st_mode & stat.S_IWUSR)
+    if is_read_only and not (raw / "train-images-idx3-ubyte").exists():
+        root = Path(tempfile.gettempdir()) / "lightning-nas-mnist"
+        (root / "MNIST" / "raw").mkdir(parents=True, exist_ok=True)
+        for path in raw.iterdir():
+            shutil.copyfile(path, root / "MNIST" / "raw" / path.name)
+    datasets.MNIST(root, download=True)
+    return root
+
+
+def load(root: Path) -> dict[str, TensorDataset]:
+    """The training, validation, full training and test images, normalised, shape (n, 1, 28, 28)."""
     parts = {}
     for is_train in (True, False):
-        # With the .gz files in place this downloads nothing: it checks and unpacks them.
-        data = datasets.MNIST(root, train=is_train, download=True)
+        data = datasets.MNIST(root, train=is_train)
         images = (data.data.float().unsqueeze(1) / 255 - 0.1307) / 0.3081
         parts["full" if is_train else "test"] = TensorDataset(images, data.targets)
     images, labels = parts["full"].tensors
@@ -40,18 +49,6 @@ def load(root: str | Path) -> dict[str, TensorDataset]:
         images[-VALIDATION_IMAGES:].clone(), labels[-VALIDATION_IMAGES:].clone()
     )
     return parts
-
-
-def unpacked(root: str | Path) -> Path:
-    """`root` if MNIST lies there unpacked, else a copy in the temporary folder that torchvision may unpack."""
-    root = Path(root).resolve()
-    if (root / "MNIST" / "raw" / "train-images-idx3-ubyte").exists():
-        return root
-    copy = Path(tempfile.gettempdir()) / "lightning-nas-mnist"
-    if (root / "MNIST").exists():
-        shutil.copytree(root / "MNIST", copy / "MNIST", dirs_exist_ok=True)
-    load(copy)  # unpacks once, before several trials would at the same time
-    return copy
 
 
 def subset(data: TensorDataset, n: int) -> TensorDataset:
