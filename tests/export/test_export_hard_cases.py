@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import itertools
 import linecache
@@ -15,10 +16,10 @@ import cloudpickle
 import pytest
 import torch
 
-from lightning_nas import errors
+from lightning_nas import errors, hub
 from lightning_nas.export import source_of
 from lightning_nas.export.onnx_file import export_onnx
-from lightning_nas.export.proof import compare, prove_code
+from lightning_nas.export.proof import compare, prove_code, warmed_up
 from lightning_nas.mutables import blueprint
 
 X = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -588,3 +589,19 @@ def test_an_input_that_nothing_uses_is_no_trouble_for_onnx(tmp_path: Path) -> No
     inputs = (torch.randn(2, 3), torch.randn(2, 4))
     figures = export_onnx(tmp_path / "net.onnx", Second().eval(), inputs, is_fresh=True)
     assert max(figures["differences"].values()) <= 1e-4
+
+
+@pytest.mark.slow
+def test_a_deep_network_is_proved_far_above_rounding_and_far_below_a_wrong_dilation() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 3, 32, 32)
+    model = warmed_up(hub.DartsSpace(8, 20).build(hub.DARTS_V2.sample()), (x,)).eval()
+    wrong = copy.deepcopy(model)
+    for module in wrong.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.dilation == (2, 2):
+            module.dilation, module.padding = (1, 1), tuple(k // 2 for k in module.kernel_size)
+    with torch.no_grad():
+        exact, rounded, other = copy.deepcopy(model).double()(x.double()), model(x), wrong(x)
+    scale = exact.abs().max()
+    assert (rounded - exact).abs().max() / scale < 1e-5
+    assert (other - exact).abs().max() / scale > 1e-3
