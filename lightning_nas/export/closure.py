@@ -354,7 +354,7 @@ class Closure:
     def _reject_our_own(self, value: Any, user: str) -> None:
         """Refuses what belongs to a search and not to the model it found."""
         module = str(value.__module__)
-        if module.partition(".")[0] != OURS or module.startswith(f"{OURS}.hub"):
+        if module.partition(".")[0] != OURS or module.startswith((f"{OURS}.hub", f"{OURS}.demo")):
             return
         if value in _WRITTEN or is_error(value):
             return
