@@ -6,7 +6,9 @@ Each strategy searches on `cifar10_valid_12ep` (validation accuracy after 12 epo
 shows in the times only. The defaults of `LocalSearch` were chosen on this very table, with other
 random numbers.
 
-    python benchmarks/nasbench201/strategies.py [--data FILE] [--seeds 100] [--only Random,TPE]
+    python benchmarks/nasbench201/strategies.py [--data FILE] [--seeds 100] [--only Random;TPE]
+
+With `--only`, the other rows of the output file stay as they are; each row has its own seeds and commit.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ STRATEGIES: dict[str, Strategy] = {
     "TPE (with repeats, as Optuna)": TPE(dedup=False),
     "LocalSearch (plain: initial=1, patience=None, guided=False)": LocalSearch(1, None, guided=False),
     "LocalSearch (guided=False)": LocalSearch(guided=False),
-    "LocalSearch": LocalSearch(),
+    "LocalSearch (the default)": LocalSearch(),
     "Dedup(RegularizedEvolution (P=20, S=5), key='graph')": Dedup(
         RegularizedEvolution(population_size=20, sample_size=5), key=NET.graph_key
     ),
@@ -119,13 +121,13 @@ def _job(job: tuple[str, int]) -> tuple[str, int, dict[str, object]]:
 
 def as_markdown(results: dict[str, dict]) -> str:
     lines = [
-        f"| strategy | {' | '.join(f'{b} evaluations' for b in BUDGETS)} | ms per ask |",
-        "|---|---|---|---|---|",
+        f"| strategy | seeds | {' | '.join(f'{b} evaluations' for b in BUDGETS)} | ms per ask |",
+        "|---|---|---|---|---|---|",
     ]
     for name, result in results.items():
         cells = [f"{mean:.2f} ± {std:.2f}" for mean, std in zip(result["mean"], result["std"])]
-        lines.append(f"| {name} | {' | '.join(cells)} | {result['ask_ms']:.2f} |")
-    lines += [f"| *{name}* | {' | '.join(cells)} | |" for name, cells in REFERENCES.items()]
+        lines.append(f"| {name} | {result['seeds']} | {' | '.join(cells)} | {result['ask_ms']:.2f} |")
+    lines += [f"| *{name}* | | {' | '.join(cells)} | |" for name, cells in REFERENCES.items()]
     return "\n".join(lines)
 
 
@@ -139,10 +141,10 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=100, help="searches per strategy, seeds 0, 1, ...")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--only", default="", help="strategies whose name starts so, separated by commas")
+    parser.add_argument("--only", default="", help="strategies whose name starts so, separated by ;")
     parser.add_argument("--output", type=Path, default=HERE / "strategies.json")
     options = parser.parse_args()
-    chosen = [name for name in STRATEGIES if name.startswith(tuple(options.only.split(",")))]
+    chosen = [name for name in STRATEGIES if name.startswith(tuple(options.only.split(";")))]
 
     TABLE = Table(options.data, NET.search_space)
     # The deterministic one needs a single search.
@@ -156,32 +158,33 @@ def main() -> None:
                 seconds = time.perf_counter() - start
                 print(f"{done} of {len(jobs)} searches, {seconds:.0f} s", file=sys.stderr, flush=True)
 
-    results = {}
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=HERE
+    ).stdout.strip()
+    rows = {}
+    if options.only and options.output.exists():
+        rows = json.loads(options.output.read_text())["results"]
     for name in chosen:
         test = np.array([runs[name][seed]["test"] for seed in sorted(runs[name])])
-        results[name] = {
-            "settings": re.sub(
-                r"<bound method \S*?(\w+) of .*>", r"\1", repr(STRATEGIES[name]), flags=re.DOTALL
-            ),
+        settings = re.sub(r"<bound method \S*?(\w+) of .*>", r"\1", repr(STRATEGIES[name]), flags=re.DOTALL)
+        rows[name] = {
+            "settings": settings,
+            "seeds": len(test),
+            "commit": commit,
             "mean": test.mean(0).round(3).tolist(),
             "std": test.std(0).round(3).tolist(),
             "ask_ms": round(statistics.median(run["ask_ms"] for run in runs[name].values()), 3),
             "test": test.round(3).tolist(),
         }
+    results = {name: rows[name] for name in STRATEGIES if name in rows}
     print(as_markdown(results))
     described = {
         "budgets": BUDGETS,
-        "seeds": options.seeds,
         "searched_on": "cifar10_valid_12ep",
         "judged_by": "cifar10_test_200ep",
-        "processes": options.processes,
-        "seconds": round(time.perf_counter() - start, 1),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "machine": platform.machine(),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=HERE
-        ).stdout.strip(),
         "results": results,
     }
     options.output.write_text(json.dumps(described, indent=1) + "\n")
