@@ -143,7 +143,7 @@ class Experiment:
             seed,
             None if self._model is None else self._model.cls.__name__,
         )
-        self._trials: list[Trial] | None = None
+        self._trials: list[Trial] | None = None  # once this object has run
         folder.check(self.directory)
         if (self.directory / DATABASE).exists():
             with contextlib.closing(SqliteStore.open(self.directory)) as store:
@@ -180,12 +180,12 @@ class Experiment:
     @property
     def trials(self) -> list[Trial]:
         """All trials so far by number, also those of former runs."""
-        if self._trials is None:
-            if not (self.directory / DATABASE).exists():
-                return []
-            with contextlib.closing(SqliteStore.open(self.directory)) as store:
-                self._trials = store.trials()
-        return list(self._trials)
+        if self._trials is not None:
+            return list(self._trials)
+        if not (self.directory / DATABASE).exists():
+            return []
+        with contextlib.closing(SqliteStore.open(self.directory)) as store:
+            return store.trials()
 
     @property
     def best(self) -> Trial | None:
@@ -293,10 +293,10 @@ class Experiment:
             self._settings["max_consecutive_failures"],
         )
         store.begin_run(self._settings, environment())
-        with display, contextlib.closing(self._make_runner()) as runner:
-            loop = Loop(plan, store, runner, display, interrupts)
-            self._trials = loop.trials
-            ending = loop.run()
+        loop = Loop(plan, store, display, interrupts)
+        self._trials = loop.trials
+        with display:
+            ending = loop.run(self._make_runner)
         store.end_run(ending.text)
         return ending
 

@@ -39,7 +39,7 @@ class Interrupts:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set by Python
         self._handlers.clear()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -86,12 +86,9 @@ class Loop:
     running are run again first, with their number, sample and checkpoint.
     """
 
-    def __init__(
-        self, plan: Plan, store: Store, runner: Runner, display: Display, interrupts: Interrupts
-    ) -> None:
+    def __init__(self, plan: Plan, store: Store, display: Display, interrupts: Interrupts) -> None:
         self._plan = plan
         self._store = store
-        self._runner = runner
         self._display = display
         self._interrupts = interrupts
         self._space = store.description.space
@@ -109,76 +106,82 @@ class Loop:
             None if plan.max_duration_s is None else time.monotonic() + plan.max_duration_s - spent
         )
 
-    def run(self) -> Ending:
+    def run(self, make_runner: Callable[[], Runner]) -> Ending:
         """Runs to the end; what then still runs is left to be taken up again.
+
+        Args:
+            make_runner: called if there is anything to run.
 
         Raises:
             Exception: what the strategy or the stopping rule raises.
         """
         if self._best is not None and kept_number(self._plan.directory) != self._best.number:
             keep_best(self._plan.directory, self._best)
+        ending = self._why_not_start()
+        if ending is not None:
+            return ending
+        runner = make_runner()
         try:
-            return self._run()
+            return self._run(runner)
         except KeyboardInterrupt:
             return _INTERRUPTED
         finally:
-            self._runner.close()
+            runner.close()
             self._put_aside()
 
-    def _run(self) -> Ending:
+    def _run(self, runner: Runner) -> Ending:
         while self._interrupts.level < 2:
-            ending = self._fill()
+            ending = self._fill(runner)
             if ending is not None and not self._running:
                 return ending
-            outcomes = self._runner.poll(_POLL_S, self._report)
-            if self._interrupts.level >= 2 and self._runner.runs_here:
-                break  # Lightning makes a SystemExit of the interrupt, which says nothing of the trial
+            outcomes = runner.poll(_POLL_S, self._report)
+            if self._interrupts.level >= 2 and runner.runs_here:
+                break  # an evaluator may have made a failure of the interrupt
             for outcome in outcomes:
                 self._finish(outcome)
         return _INTERRUPTED
 
-    def _fill(self) -> Ending | None:
+    def _fill(self, runner: Runner) -> Ending | None:
         """Starts trials while there is room; the reason if no more may start, None if more may."""
-        while self._runner.free > 0:
+        while runner.free > 0:
             ending = self._why_not_start()
             if ending is not None:
                 return ending
             trial = self._next()
-            if isinstance(trial, Ending):
-                return trial
-            self._start(trial)
+            if trial is None:
+                self._is_exhausted = True
+            else:
+                self._start(trial, runner)
         return None
 
     def _why_not_start(self) -> Ending | None:
-        plan = self._plan
+        plan, number = self._plan, len(self.trials)
         if self._interrupts.level > 0:
             return _INTERRUPTED
         if plan.max_consecutive_failures is not None and self._failures >= plan.max_consecutive_failures:
             return Ending(f"the last {self._failures} trials all failed", is_hopeless=True)
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return Ending("max_duration is over")
+        if self._waiting:
+            return None
+        if plan.max_trials is not None and number >= plan.max_trials:
+            return Ending(f"all {number} trials are done")
+        if self._is_exhausted:
+            return Ending(f"the strategy has no more samples after {number} trials")
         return None
 
-    def _next(self) -> Trial | Ending:
-        """The next trial: one that a former driver left, or a new one."""
+    def _next(self) -> Trial | None:
+        """The next trial: one that a former driver left, or a new one; None if the strategy has no more."""
         if self._waiting:
             trial = self.trials[self._waiting.popleft()]
             return replace(trial, status=Status.RUNNING, reason="taken up again")
         number = len(self.trials)
-        if self._plan.max_trials is not None and number >= self._plan.max_trials:
-            return Ending(f"all {number} trials are done")
-        exhausted = Ending(f"the strategy has no more samples after {number} trials")
-        if self._is_exhausted:
-            return exhausted
         strategy = self._plan.strategy
         rng = generator(strategy, self._store.description.seed, number)
         sample = strategy.ask(self._space, self.trials, rng)
-        if sample is None:
-            self._is_exhausted = True
-            return exhausted
-        return Trial(number, self._space.check(sample))
+        return None if sample is None else Trial(number, self._space.check(sample))
 
-    def _start(self, trial: Trial) -> None:
+    def _start(self, trial: Trial, runner: Runner) -> None:
         trial = replace(trial, started=time.time())
         self._store.write(trial)
         if trial.number == len(self.trials):
@@ -190,7 +193,7 @@ class Loop:
         seeds = np.random.SeedSequence([self._store.description.seed, trial.number])
         self._running.add(trial.number)
         self._silent.add(trial.number)
-        self._runner.submit(
+        runner.submit(
             Job(
                 trial.number,
                 trial.sample,

@@ -212,6 +212,14 @@ def test_max_trials_is_a_total(tmp_path: Path) -> None:
     assert samples(exp) == samples(make(tmp_path / "once", max_trials=5).run())
 
 
+def test_where_nothing_is_left_to_do_no_process_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, max_trials=2).run()
+    monkeypatch.setattr(Experiment, "_make_runner", lambda self: pytest.fail("it made a runner"))
+    assert len(make(tmp_path, max_trials=2, runner="processes").run().trials) == 2
+
+
 def test_a_search_ends_when_the_space_does(tmp_path: Path) -> None:
     exp = make(
         tmp_path, lambda c, r: 1.0, GridSearch(), model={"k": Categorical([1, 2, 3])}, max_trials=None

@@ -22,6 +22,8 @@ from lightning_nas.experiment.runners.protocol import Job, Outcome, TrialReport,
 _EXIT_S = 10.0  # for a trial that has sent its outcome to end by itself
 _TERM_S = 5.0  # between SIGTERM and SIGKILL
 _SHOWN_LINES = 50  # of the output of a trial that crashed
+# Imported by nearly every trial: 75 ms each time, were it not for the server.
+_OURS = (child.__name__, "lightning_nas.mutables", "lightning_nas.evaluators.supervised")
 
 
 @dataclass
