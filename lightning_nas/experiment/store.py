@@ -77,9 +77,8 @@ class Store(Protocol):
 class SqliteStore:
     """A store in one SQLite database: `DIR/experiment.db`.
 
-    Use `create` or `open`. The write-ahead log lets others read at any time. A change of status is on
-    the disk when `write` returns; reports survive the end of the process at once and a power cut
-    with the next change of status.
+    Use `create` or `open`. The write-ahead log lets others read at any time. What is written survives
+    the end of the process at once, and a power cut once a final trial is written or has been since.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
@@ -194,7 +193,8 @@ class SqliteStore:
             trial.finished,
             json.dumps(dict(trial.artifacts)),
         )
-        with self._transaction("FULL") as now:
+        # A trial whose beginning a power cut takes away is asked for again, under the same number.
+        with self._transaction("FULL" if trial.status.is_final else "NORMAL") as now:
             self._connection.execute("INSERT OR REPLACE INTO trials VALUES (?,?,?,?,?,?,?,?,?,?)", row)
             self._connection.execute(
                 "INSERT INTO changes (number, status, reason, time) VALUES (?, ?, ?, ?)",
