@@ -1,9 +1,11 @@
 """Claim: a no-op trial costs below 2 ms in this process, and below 60 ms in a process of its own.
 
-A trial is all that happens to it: asking the strategy, two writes to the store (the second with fsync, whose
-own time on this disk stands beside it), running, keeping the best. Random search over one label, one trial at a time; the cost is the time from the end
-of a trial to the end of the next. A: in this process. B: in processes forked from the warm server.
-A B A B, medians and quartiles of all rounds; then B with two at a time, as trials per second.
+A trial is all that happens to it: asking the strategy, two writes to the store (the second with fsync,
+whose own time on this disk stands beside it), running, keeping the best. Random search over one label,
+one trial at a time; the cost is the time from the end of a trial to the end of the next. A: in this
+process. B: in processes forked from the warm server. A B A B, medians and quartiles of all rounds;
+then B with two at a time, as trials per second. On a machine that is busy with other work fsync alone
+may take 4 ms, a tick of the scheduler: see `load_average` and `fsync_ms`.
 
     python benchmarks/cost/trials.py [--rounds 5] [--output benchmarks/cost/trials.json]
 """
