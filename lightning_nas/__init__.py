@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lightning_nas import hub as hub
     from lightning_nas import mutables as mutables
     from lightning_nas import nn as nn
+    from lightning_nas import oneshot as oneshot
     from lightning_nas import space as space
     from lightning_nas import strategies as strategies
     from lightning_nas.errors import ExperimentError as ExperimentError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from lightning_nas.errors import MetricError as MetricError
     from lightning_nas.errors import NASError as NASError
     from lightning_nas.errors import SampleError as SampleError
+    from lightning_nas.errors import SearchError as SearchError
     from lightning_nas.errors import SpaceError as SpaceError
     from lightning_nas.errors import StoreError as StoreError
     from lightning_nas.evaluators import Classification as Classification
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from lightning_nas.experiment import Experiment as Experiment
     from lightning_nas.mutables import fixed_arch as fixed_arch
     from lightning_nas.mutables import model_wrapper as model_wrapper
+    from lightning_nas.oneshot import Darts as Darts
     from lightning_nas.report import current_sample as current_sample
     from lightning_nas.report import output_directory as output_directory
     from lightning_nas.report import report_final_result as report_final_result
@@ -52,13 +55,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_PARTS = ("evaluators", "hub", "mutables", "nn", "space", "strategies")
+_PARTS = ("evaluators", "hub", "mutables", "nn", "oneshot", "space", "strategies")
 
 _NAMES = {
     "Candidate": "trial",
     "Categorical": "space",
     "Classification": "evaluators",
     "Condition": "space",
+    "Darts": "oneshot",
     "Evaluator": "evaluators",
     "Experiment": "experiment",
     "ExperimentError": "errors",
@@ -73,6 +77,7 @@ _NAMES = {
     "Regression": "evaluators",
     "ReportCallback": "evaluators",
     "SampleError": "errors",
+    "SearchError": "errors",
     "SearchSpace": "space",
     "SpaceError": "errors",
     "Status": "trial",

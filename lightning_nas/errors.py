@@ -4,6 +4,7 @@
     ├── SpaceError (ValueError)       a search space or model space contradicts itself
     ├── SampleError (ValueError)      a sample does not fit its space
     ├── MetricError (ValueError)      a metric is missing, of the wrong type or not finite
+    ├── SearchError                   a one-shot search cannot begin or go on
     ├── ExportError                   a model could not be exported, or its export differs
     └── ExperimentError               an experiment's folder, store or settings are unusable
         └── StoreError                a store cannot be read or written
@@ -28,6 +29,10 @@ class SampleError(NASError, ValueError):
 
 class MetricError(NASError, ValueError):
     """A metric is missing, of the wrong type or not finite."""
+
+
+class SearchError(NASError):
+    """A one-shot search cannot begin or go on; the message says why."""
 
 
 class ExportError(NASError):

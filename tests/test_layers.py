@@ -36,6 +36,7 @@ PARTS: dict[str, tuple[int, set[str]]] = {
     "export": (4, {"numpy"} | TORCH | ONNX),
     "hub": (4, {"numpy"} | TORCH),
     "digits": (4, {"numpy"} | TORCH),
+    "oneshot": (5, {"numpy"} | TORCH | LIGHTNING),
     "experiment": (6, {"cloudpickle", "numpy", "rich"}),
     "demo": (7, {"numpy", "rich"} | TORCH | LIGHTNING),
     "cli": (8, {"rich"}),

@@ -272,7 +272,7 @@ class _Snippet:
             idle = {label: defaults[label] for label, defaults in self._idle(call).items() if defaults}
             depth = self._looked_up(call, {**idle, **values})
         # What was given as `blocks` says how it is to be used; its spelling does not.
-        given = events[0].choice._source._blocks
+        given = events[0].choice.source.given
         if isinstance(given, (list, tuple, nn.ModuleList)):
             parts = self._listed(call, arguments["blocks"], list(given), depth)
         else:

@@ -49,11 +49,15 @@ class Blueprint:
 
     def run(self, chooser: Chooser) -> nn.Module:
         """Runs the constructor under `chooser` and finishes the model."""
-        args, kwargs = copy_modules(self.args), copy_modules(dict(self.kwargs))
-        with choosers.using(chooser):
-            model = self.cls(*args, **kwargs)
+        model = self.construct(chooser)
         finish(model, chooser)
         return mutated(model, self.mutators, chooser) if self.mutators else model
+
+    def construct(self, chooser: Chooser) -> nn.Module:
+        """Runs the constructor under `chooser`; the choices still stand in the model."""
+        args, kwargs = copy_modules(self.args), copy_modules(dict(self.kwargs))
+        with choosers.using(chooser):
+            return self.cls(*args, **kwargs)
 
     def build(self, sample: Mapping[str, Any]) -> nn.Module:
         """The plain model of `sample`, with fresh weights and no choice left in it.

@@ -28,7 +28,7 @@ def finish(root: nn.Module, chooser: Chooser) -> dict[str, Expression]:
     with choosers.using(chooser):
         if isinstance(chooser, choosers.Defaults):
             _label(root, chooser)
-            return _untrace(root)
+            return untrace(root)
         if isinstance(chooser, Explorer):
             _explore(root, "", chooser, {})
             return {}
@@ -36,7 +36,7 @@ def finish(root: nn.Module, chooser: Chooser) -> dict[str, Expression]:
         return {}
 
 
-def _labels() -> Callable[[Choice, str], str]:
+def labeller() -> Callable[[Choice, str], str]:
     """The label of a choice at a path; copies of one choice share the label of the first."""
     by_identity: dict[Any, str] = {}
 
@@ -46,12 +46,13 @@ def _labels() -> Callable[[Choice, str], str]:
     return label_of
 
 
-def _join(path: str, name: str) -> str:
+def join(path: str, name: str) -> str:
+    """The path of what is called `name` below `path`."""
     return f"{path}.{name}" if path and name else path or name
 
 
 def _label(root: nn.Module, chooser: Chooser) -> None:
-    label_of = _labels()
+    label_of = labeller()
 
     def walk(module: nn.Module, path: str) -> None:
         parts = module.named_children()
@@ -60,7 +61,7 @@ def _label(root: nn.Module, chooser: Chooser) -> None:
             module.choose(module.label)
             parts = iter(module.made())
         for name, child in parts:
-            walk(child, _join(path, name))
+            walk(child, join(path, name))
 
     walk(root, "")
 
@@ -68,17 +69,17 @@ def _label(root: nn.Module, chooser: Chooser) -> None:
 def _explore(module: nn.Module, path: str, chooser: Chooser, memo: dict[Any, str]) -> None:
     if not isinstance(module, Choice):
         for name, child in module.named_children():
-            _explore(child, _join(path, name), chooser, memo)
+            _explore(child, join(path, name), chooser, memo)
         return
     label = module.label or memo.setdefault(module.identity, path)
     module.choose(label)
     for name, clause, get in module.branches(label):
         with chooser.within(clause):
-            _explore(get(), _join(path, name), chooser, memo)
+            _explore(get(), join(path, name), chooser, memo)
 
 
 def _substitute(root: nn.Module, chooser: Chooser) -> None:
-    label_of = _labels()
+    label_of = labeller()
     settled: dict[int, nn.Module] = {}
     kept: list[Choice] = []  # keeps ids unique while `settled` is in use
 
@@ -106,9 +107,9 @@ def _substitute(root: nn.Module, chooser: Chooser) -> None:
             if child is None:
                 continue
             if isinstance(child, Choice):
-                module._modules[name] = settle(child, _join(path, name))
+                module._modules[name] = settle(child, join(path, name))
             else:
-                walk(child, _join(path, name))
+                walk(child, join(path, name))
 
     walk(root, "")
 
@@ -120,38 +121,39 @@ def _substitute(root: nn.Module, chooser: Chooser) -> None:
             )
         return settled[id(value)] if isinstance(value, Choice) else value
 
-    for module, name, path in _attributes(root):
+    for module, name, path in plain_attributes(root):
         # torch's own modules keep no other modules in plain attributes, and most modules are torch's.
         if not type(module).__module__.startswith("torch."):
-            vars(module)[name] = _mapped(vars(module)[name], partial(replaced, path))
+            vars(module)[name] = mapped(vars(module)[name], partial(replaced, path))
 
 
-def _untrace(root: nn.Module) -> dict[str, Expression]:
+def untrace(root: nn.Module) -> dict[str, Expression]:
+    """Makes traced attributes plain (in place); returns how they follow from choices, by path."""
     expressions: dict[str, Expression] = {}
-    for module, name, path in _attributes(root):
+    for module, name, path in plain_attributes(root):
         value = vars(module)[name]
         expression = expression_of(value)
         if expression is not None:
             expressions[path] = expression
-        vars(module)[name] = _mapped(value, plain)
+        vars(module)[name] = mapped(value, plain)
     return expressions
 
 
-def _attributes(root: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
+def plain_attributes(root: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
     """Every plain attribute of every module, with its path."""
     for path, module in root.named_modules():
         for name in list(vars(module)):
             if name not in ("_parameters", "_buffers", "_modules"):
-                yield module, name, _join(path, name)
+                yield module, name, join(path, name)
 
 
-def _mapped(value: Any, function: Callable[[Any], Any]) -> Any:
+def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
     """`value` with `function` applied inside lists, tuples and dicts; the same object if nothing changed."""
     if type(value) in (list, tuple):
-        items = [_mapped(item, function) for item in value]
+        items = [mapped(item, function) for item in value]
         return value if all(a is b for a, b in zip(items, value)) else type(value)(items)
     if type(value) is dict:
-        pairs = {_mapped(key, function): _mapped(item, function) for key, item in value.items()}
+        pairs = {mapped(key, function): mapped(item, function) for key, item in value.items()}
         is_same = all(pairs.get(key) is item for key, item in value.items())
         return value if is_same and not any(isinstance(key, Traced) for key in value) else pairs
     return function(value)

@@ -258,15 +258,15 @@ class Repeat(Choice):
         self.depth = depth
         self._domain = Categorical(tuple(range(low, high + 1))) if is_pair else None
         self._fixed_depth: int = low
-        self._source = _Blocks(blocks)
-        if self._domain is not None and self._source.has_functions and label is None:
+        self.source = Blocks(blocks)
+        if self._domain is not None and self.source.has_functions and label is None:
             raise TypeError(
                 f"The Repeat at {self.site} has functions as blocks and needs a label: its attribute path is "
                 "not known yet when they are called."
             )
         if self._domain is None:
             self._extend(low)
-        elif not self._source.has_functions:
+        elif not self.source.has_functions:
             self._extend(high)
         else:
             self._make_now(cast(str, label))
@@ -285,9 +285,10 @@ class Repeat(Choice):
 
     def _extend(self, depth: int) -> None:
         for index in range(len(self._modules), depth):
-            self.add_module(str(index), self._source.make(index))
+            self.add_module(str(index), self.source.make(index))
 
-    def _block(self, index: int) -> nn.Module:
+    def block(self, index: int) -> nn.Module:
+        """The block at `index`, made the first time."""
         self._extend(index + 1)
         return cast(nn.Module, self._modules[str(index)])
 
@@ -296,39 +297,39 @@ class Repeat(Choice):
 
     def chosen(self, values: Mapping[str, Any], label: str) -> nn.Sequential:
         depth = values.get(label, self._fixed_depth)
-        return nn.Sequential(*(self._block(i) for i in range(depth)))
+        return nn.Sequential(*(self.block(i) for i in range(depth)))
 
     def branches(self, label: str) -> Iterable[Branch]:
         if self._domain is None:
             for index in range(self._fixed_depth):
-                yield str(index), {}, partial(self._block, index)
+                yield str(index), {}, partial(self.block, index)
             return
         depths = self._domain.values
         for index in range(depths[-1]):
             clause = {} if index < depths[0] else {label: tuple(d for d in depths if d > index)}
-            yield str(index), clause, partial(self._block, index)
+            yield str(index), clause, partial(self.block, index)
 
     def forward(self, x: Any) -> Any:
         for index in range(self._fixed_depth):
-            x = self._block(index)(x)
+            x = self.block(index)(x)
         return x
 
 
-class _Blocks:
+class Blocks:
     """Makes the block of an index out of what the user gave."""
 
     def __init__(self, blocks: Any) -> None:
-        self._blocks = blocks
+        self.given = blocks
         listed = blocks if isinstance(blocks, (list, tuple, nn.ModuleList)) else [blocks]
         self.has_functions = any(not isinstance(block, nn.Module) for block in listed)
 
     def make(self, index: int) -> nn.Module:
-        if isinstance(self._blocks, (list, tuple, nn.ModuleList)):
-            block = self._blocks[index]
+        if isinstance(self.given, (list, tuple, nn.ModuleList)):
+            block = self.given[index]
             return block if isinstance(block, nn.Module) else block(index)
-        if isinstance(self._blocks, nn.Module):
-            return copy.deepcopy(self._blocks)
-        return cast(nn.Module, self._blocks(index))
+        if isinstance(self.given, nn.Module):
+            return copy.deepcopy(self.given)
+        return cast(nn.Module, self.given(index))
 
 
 class Zero(nn.Module):
