@@ -62,7 +62,10 @@ class ResumableLoader(DataLoader[Any]):
             seed=seed,
             drop_last=loader.drop_last,
         )
-        super().__init__(dataset, sampler=order, **{name: getattr(loader, name) for name in _KEPT})
+        settings = {name: getattr(loader, name) for name in _KEPT}
+        # Each pass draws one number for its workers; from torch's own generator, a pass that begins again in
+        # mid-epoch would draw one too many.
+        super().__init__(dataset, sampler=order, generator=torch.Generator(), **settings)
         self._seen = 0
 
     @property
@@ -73,6 +76,7 @@ class ResumableLoader(DataLoader[Any]):
         # A generator, so that nothing happens before the first batch is asked for: Lightning makes the
         # iterator first and sets the epoch then.
         self._seen = self._order.start // cast(int, self.batch_size)
+        cast(torch.Generator, self.generator).manual_seed(hash((self._order.seed, self._order.epoch)))
         for batch in super().__iter__():
             self._seen += 1
             yield batch

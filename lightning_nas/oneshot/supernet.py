@@ -276,6 +276,7 @@ def _replace_choices(root: nn.Module) -> None:
                     made[id(choice)] = MixedRepeat(choice, name, tuple(cast(Any, domain)))
             else:
                 made[id(choice)] = mixed_for(choice, label)
+            made[id(choice)].train(choice.training)
             walk(made[id(choice)], path)
         return made[id(choice)]
 
