@@ -91,6 +91,12 @@ def current_sample() -> Sample | None:
     return dict(trial.candidate.sample) if trial is not None else None
 
 
+def resume_checkpoint() -> Path | None:
+    """The checkpoint that an earlier attempt of the current trial left; None if there is none, or no trial."""
+    trial = _current.get()
+    return trial.candidate.resume_from if trial is not None else None
+
+
 def output_directory() -> Path | None:
     """The current trial's own folder, for checkpoints and other files; None outside a trial."""
     trial = _current.get()

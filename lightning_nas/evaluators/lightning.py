@@ -22,7 +22,7 @@ from lightning_nas.evaluators.artifacts import Recorder
 from lightning_nas.evaluators.callback import ReportCallback, logged_metrics
 from lightning_nas.evaluators.quiet import quiet
 from lightning_nas.evaluators.roots import common_root, is_a
-from lightning_nas.report import current_sample, output_directory, running
+from lightning_nas.report import current_sample, output_directory, resume_checkpoint, running
 from lightning_nas.trial import Candidate, Metrics, Report
 
 
@@ -100,7 +100,9 @@ class LightningEvaluator:
         return metrics
 
     def fit(self, model: nn.Module, report: Report, callbacks: Sequence[Any] = ()) -> Metrics:
-        """Trains `model` in place, with further callbacks of Lightning. Changes `model`.
+        """Trains `model` in place, with further callbacks of Lightning, from the trial's checkpoint on if it has one.
+
+        Changes `model`.
 
         Returns:
             Every metric the module has logged, at its last value; empty if it logs nothing.
@@ -108,7 +110,7 @@ class LightningEvaluator:
         Raises:
             Exception: what training raises.
         """
-        return logged_metrics(self._train(model, report, callbacks, None))
+        return logged_metrics(self._train(model, report, callbacks, resume_checkpoint()))
 
     def _train(self, model: nn.Module, report: Report, callbacks: Sequence[Any], checkpoint: Any) -> Any:
         """Fits `model` and returns the Trainer that did it."""
@@ -181,7 +183,7 @@ def _with_defaults(arguments: Mapping[str, Any], callbacks: Sequence[Any]) -> di
         "enable_model_summary": False,
         # Lightning refuses False beside a callback that does just this.
         "enable_progress_bar": any(is_a(each, "ProgressBar") for each in own),
-        "enable_checkpointing": any(is_a(each, "Checkpoint") for each in own),
+        "enable_checkpointing": any(is_a(each, "Checkpoint") for each in (*callbacks, *own)),
         "default_root_dir": None if directory is None else str(directory),
         **arguments,
         "callbacks": [*callbacks, *own],

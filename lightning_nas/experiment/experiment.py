@@ -18,6 +18,8 @@ from lightning_nas.experiment.environment import environment, visible_gpus
 from lightning_nas.experiment.interrupts import Interrupts
 from lightning_nas.experiment.loop import Ending, Loop, Plan, Stopping
 from lightning_nas.experiment.model import model_and_space, with_graph_keys
+from lightning_nas.experiment.one_shot import Derived, is_one_shot
+from lightning_nas.experiment.one_shot import check as check_one_shot
 from lightning_nas.experiment.runners import InProcessRunner, ProcessRunner, Runner, Work
 from lightning_nas.experiment.settings import check_at_least, new_directory, seconds
 from lightning_nas.experiment.store import DATABASE, SqliteStore, Store
@@ -26,6 +28,7 @@ from lightning_nas.trial import Mode, Objective, Status, Trial, best
 
 if TYPE_CHECKING:
     from lightning_nas.evaluators import Evaluator
+    from lightning_nas.oneshot import OneShot
     from lightning_nas.strategies import Strategy
 
 RunnerName = Literal["processes", "inprocess"]
@@ -43,7 +46,8 @@ class Experiment:
         model: an instance of a class under `@model_wrapper`, or a search space (a mapping of labels to
             domains will do) for a search without a model.
         evaluator: scores candidates.
-        strategy: proposes samples.
+        strategy: proposes samples; or a one-shot method such as `Darts()`, which searches in trial 0 with the
+            evaluator's `fit`, and what it derives is evaluated as trial 1.
         space: further labels, joined to the model's: `{"lr": Float(1e-4, 1e-1, log=True)}`. The
             evaluator finds their values in `candidate.sample`.
         directory: where everything is kept; `runs/<date>-<time>` if None.
@@ -85,7 +89,7 @@ class Experiment:
         self,
         model: Any,
         evaluator: Evaluator,
-        strategy: Strategy,
+        strategy: Strategy | OneShot,
         *,
         space: Mapping[str, Domain] | None = None,
         directory: str | Path | None = None,
@@ -105,15 +109,25 @@ class Experiment:
         check_at_least(0, max_trials=max_trials, seed=seed)
         if runner not in ("processes", "inprocess"):
             raise ValueError(f"`runner` must be 'processes' or 'inprocess', but got {runner!r}.")
-        for role, thing, method in (("evaluator", evaluator, "evaluate"), ("strategy", strategy, "ask")):
+        searches = is_one_shot(strategy)
+        for role, thing, method in (
+            ("evaluator", evaluator, "evaluate"),
+            ("strategy", strategy, "search" if searches else "ask"),
+        ):
             if isinstance(thing, type) or not callable(getattr(thing, method, None)):
                 raise TypeError(f"`{role}` must be an object with a method `{method}`, but got {thing!r}.")
         self.directory = (new_directory() if directory is None else Path(directory)).absolute()
         self._model, own = model_and_space(model)
         self.space: SearchSpace = own if space is None else own | space
+        if searches:
+            check_one_shot(strategy, evaluator, self._model is not None, space is not None)
+            concurrency, max_trials = 1, 2 if max_trials is None else min(max_trials, 2)
         self._max_duration_s = None if max_duration is None else seconds(max_duration)
         self._objective = Objective(objective, mode)
-        self._seeking = with_graph_keys(strategy, self._model, self.space)
+        self._one_shot: Any = strategy if searches else None
+        self._seeking: Any = (
+            Derived(describe(strategy)) if searches else with_graph_keys(strategy, self._model, self.space)
+        )
         self._settings: dict[str, Any] = {
             "max_trials": max_trials,
             "max_duration": max_duration,
@@ -291,6 +305,7 @@ class Experiment:
             self._settings["max_trials"],
             self._max_duration_s,
             self._settings["max_consecutive_failures"],
+            self._one_shot is not None,
         )
         store.begin_run(self._settings, environment())
         loop = Loop(plan, store, display, interrupts)
@@ -301,7 +316,7 @@ class Experiment:
         return ending
 
     def _make_runner(self) -> Runner:
-        work = Work(self._arguments["evaluator"], self._model)
+        work = Work(self._arguments["evaluator"], self._model, self._one_shot)
         if self._settings["runner"] == "inprocess":
             return InProcessRunner(work)
         gpus = visible_gpus()

@@ -59,6 +59,7 @@ class Plan:
     max_trials: int | None
     max_duration_s: float | None
     max_consecutive_failures: int | None
+    begins_with_search: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,10 +177,15 @@ class Loop:
             trial = self.trials[self._waiting.popleft()]
             return replace(trial, status=Status.RUNNING, reason="taken up again")
         number = len(self.trials)
+        if self._is_search(number):
+            return Trial(number, {})
         strategy = self._plan.strategy
         rng = generator(strategy, self._store.description.seed, number)
         sample = strategy.ask(self._space, self.trials, rng)
         return None if sample is None else Trial(number, self._space.check(sample))
+
+    def _is_search(self, number: int) -> bool:
+        return self._plan.begins_with_search and number == 0
 
     def _start(self, trial: Trial, runner: Runner) -> None:
         trial = replace(trial, started=time.time())
@@ -200,6 +206,7 @@ class Loop:
                 directory,
                 int(seeds.generate_state(1)[0]),
                 None if checkpoint is None else self._plan.directory / checkpoint,
+                self._is_search(trial.number),
             )
         )
         self._display.show(self.trials, trial)
@@ -246,6 +253,8 @@ class Loop:
         if outcome.metrics is None:
             return replace(trial, status=Status.FAILED, reason=outcome.reason, traceback=outcome.traceback)
         trial = replace(trial, metrics=outcome.metrics)
+        if outcome.sample is not None:  # a search competes with no one: what it derived does
+            return replace(trial, sample=self._space.check(outcome.sample), status=Status.COMPLETED)
         status = Status.COMPLETED if trial.reason is None else Status.STOPPED
         try:
             return replace(trial, status=status, score=self._objective.score(outcome.metrics))

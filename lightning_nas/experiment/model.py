@@ -68,4 +68,4 @@ class _GraphKey:
 
     @cached_property
     def _net(self) -> Any:
-        return self._model.cls(*self._model.args, **self._model.kwargs)
+        return self._model.instance()

@@ -47,6 +47,10 @@ class Blueprint:
         except AttributeError as error:  # torch would hide it behind "has no attribute 'search_space'"
             raise SpaceError(f"Looking for choices, {self.cls.__name__}() raised {error!r}.") from error
 
+    def instance(self) -> nn.Module:
+        """The model space itself, every choice at its default."""
+        return self.cls(*copy_modules(self.args), **copy_modules(dict(self.kwargs)))
+
     def run(self, chooser: Chooser) -> nn.Module:
         """Runs the constructor under `chooser` and finishes the model."""
         model = self.construct(chooser)

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from lightning_nas.errors import SearchError
@@ -27,6 +28,7 @@ from lightning_nas.oneshot.halves import (
 from lightning_nas.oneshot.health import Health, Watch, health_of
 from lightning_nas.oneshot.supernet import Supernet, relax
 from lightning_nas.oneshot.training_data import intercept_training_data
+from lightning_nas.report import output_directory
 from lightning_nas.trial import Metrics, Report, Sample
 
 _log = logging.getLogger(__name__)
@@ -159,9 +161,22 @@ class OneShot(Callback, ABC):
         return health_of(self._supernet(), self.weights(), self.sample())
 
     def search(self, net: nn.Module, evaluator: Any, report: Report) -> Sample:
-        """Searches a model space with an evaluator that can `fit`, and derives. Changes `net`."""
-        evaluator.fit(net, report, [self])
+        """Searches a model space with an evaluator that can `fit`, and derives. Changes `net`.
+
+        Within a trial, the last checkpoint is kept in the trial's folder, from which a broken-off search goes on.
+        """
+        callbacks: list[Callback] = [self]
+        directory = output_directory()
+        if directory is not None:
+            callbacks.append(ModelCheckpoint(directory, save_last=True, save_top_k=0))
+        evaluator.fit(net, report, callbacks)
         return self.sample()
+
+    def __repr__(self) -> str:
+        state = ("supernet", "alphas", "history", "watch")
+        settings = {n: v for n, v in vars(self).items() if not n.startswith("_") and n not in state}
+        given = (f"{name}={value!r}" for name, value in sorted(settings.items()) if value is not None)
+        return f"{type(self).__name__}({', '.join(given)})"
 
     def _supernet(self) -> Supernet:
         if self.supernet is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import warnings
 from typing import Any
@@ -121,7 +122,9 @@ def unrolled_exactly(net: Any, alphas: list[Tensor], loss: Any, step: Any) -> li
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_error_of_the_second_order_falls_with_the_square_of_epsilon(seed: int) -> None:
     torch.manual_seed(seed)
-    net = nn.Sequential(nn.LayerChoice([nn.Linear(3, 3), nn.Tanh()], label="a"), nn.Tanh(), nn.Linear(3, 2)).double()
+    net = nn.Sequential(
+        nn.LayerChoice([nn.Linear(3, 3), nn.Tanh()], label="a"), nn.Tanh(), nn.Linear(3, 2)
+    ).double()
     supernet = relax(net)
     alphas = {"a": torch.randn(2, dtype=torch.float64, requires_grad=True)}
     generator = torch.Generator().manual_seed(seed)
@@ -148,7 +151,7 @@ def test_the_error_of_the_second_order_falls_with_the_square_of_epsilon(seed: in
         found = unrolled_gradients(plain, list(alphas.values()), batches[1], Here, epsilon)
         errors.append(float((found[0] - exact[0]).norm()))
     assert errors[-1] < 1e-2 * float(exact[0].detach().norm())
-    for coarse, fine in zip(errors, errors[1:]):
+    for coarse, fine in itertools.pairwise(errors):
         assert math.log2(coarse / fine) == pytest.approx(2, abs=0.1)
 
 
@@ -173,7 +176,9 @@ def test_the_operation_that_made_the_data_is_found_in_ten_of_ten_seeds() -> None
             def __init__(self) -> None:
                 super().__init__()
                 self.net = nn.Sequential(
-                    nn.Linear(6, 6), nn.LayerChoice([make() for make in operations], label="hidden"), nn.Linear(6, 3)
+                    nn.Linear(6, 6),
+                    nn.LayerChoice([make() for make in operations], label="hidden"),
+                    nn.Linear(6, 3),
                 )
                 self.net[0].load_state_dict(teacher[0].state_dict())  # noqa: B023
                 self.net[0].requires_grad_(False)
@@ -446,7 +451,9 @@ def test_a_choice_made_with_the_optimizers_is_refused() -> None:
 def test_an_optimizer_with_a_list_of_its_own_is_refused() -> None:
     class Fixed(Lit):
         def __init__(self) -> None:
-            super().__init__(nn.Sequential(nn.Cell([lambda *_: nn.Linear(8, 8)], 1, label="cell"), nn.Linear(8, 4)))
+            super().__init__(
+                nn.Sequential(nn.Cell([lambda *_: nn.Linear(8, 8)], 1, label="cell"), nn.Linear(8, 4))
+            )
             self.optimizer = torch.optim.SGD(self.parameters(), 0.1)
 
         def configure_optimizers(self) -> Any:

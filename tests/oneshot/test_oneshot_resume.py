@@ -15,14 +15,23 @@ import lightning_nas.nn as nn
 from lightning_nas import Darts, SearchError
 
 
-def searched(folder: Path, every: int | None, ckpt_path: Path | None = None, **options: Any) -> dict[str, Tensor]:
+def searched(
+    folder: Path, every: int | None, ckpt_path: Path | None = None, **options: Any
+) -> dict[str, Tensor]:
     """Alphas and weights after two epochs of four batches; a checkpoint after each step or each epoch."""
     darts = Darts(order=options.pop("order", 1), learning_rate=0.05, guard=False)
     # Half of 112 examples: the last batch of an epoch is a short one.
     data = loader(16, n=112, num_workers=options.pop("workers", 0))
     kept = ModelCheckpoint(folder, every_n_train_steps=every, save_top_k=-1, filename="{epoch}-{step}")
     runner = search(
-        darts, Lit, data=data, callbacks=[kept], ckpt_path=ckpt_path, max_epochs=2, num_sanity_val_steps=0, **options
+        darts,
+        Lit,
+        data=data,
+        callbacks=[kept],
+        ckpt_path=ckpt_path,
+        max_epochs=2,
+        num_sanity_val_steps=0,
+        **options,
     )
     state = dict(runner.lightning_module.state_dict())
     return {**state, **{f"alpha {label}": alpha.detach() for label, alpha in darts.alphas.items()}}

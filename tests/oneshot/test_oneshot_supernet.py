@@ -21,7 +21,9 @@ from lightning_nas.oneshot.mixed import MixedCell, strongest_edges
 def one_hot(supernet: Any, chosen: Mapping[str, int]) -> dict[str, Tensor]:
     """All weight on one candidate of each label."""
     return {
-        label: torch.nn.functional.one_hot(torch.tensor(chosen.get(label, 0)), shape[-1]).float().expand(shape)
+        label: torch.nn.functional.one_hot(torch.tensor(chosen.get(label, 0)), shape[-1])
+        .float()
+        .expand(shape)
         for label, shape in supernet.shapes.items()
     }
 
@@ -291,17 +293,23 @@ SAMPLES = [
 
 @pytest.mark.parametrize("sample", SAMPLES)
 @pytest.mark.parametrize("how", ["follow", "receive"])
-def test_with_all_weight_on_one_value_a_supernet_is_the_model_of_that_value(sample: dict[str, Any], how: str) -> None:
+def test_with_all_weight_on_one_value_a_supernet_is_the_model_of_that_value(
+    sample: dict[str, Any], how: str
+) -> None:
     net = Valued().eval()
     supernet = relax(net)
     built = Valued().build(sample).eval()
     wide = net.state_dict()
-    built.load_state_dict({name: sliced_like(wide[name], tensor) for name, tensor in built.state_dict().items()})
+    built.load_state_dict(
+        {name: sliced_like(wide[name], tensor) for name, tensor in built.state_dict().items()}
+    )
     if how == "follow":
         supernet.follow(sample)
     else:
         indices = {"kernel": [1, 3, 5], "channels": [2, 4], "hidden": [3, 6], "p": [0.0, 0.5]}
-        supernet.receive(one_hot(supernet, {label: values.index(sample[label]) for label, values in indices.items()}))
+        supernet.receive(
+            one_hot(supernet, {label: values.index(sample[label]) for label, values in indices.items()})
+        )
     x = torch.randn(4, 1, 8, 8)
     torch.testing.assert_close(net(x), built(x))
 
@@ -411,5 +419,7 @@ def test_a_value_outside_a_model_space_is_refused() -> None:
             super().__init__()
             self.fc = nn.Linear(2, nn.ValueChoice([2, 3], label="width"))
 
-    with pytest.raises(SpaceError, match=r"'width' \(in `fc.out_features`\) was chosen outside a model space"):
+    with pytest.raises(
+        SpaceError, match=r"'width' \(in `fc.out_features`\) was chosen outside a model space"
+    ):
         relax(Net())

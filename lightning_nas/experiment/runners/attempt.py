@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from lightning_nas.experiment.runners.protocol import Job, Outcome, Work
-from lightning_nas.report import TrialStopped
+from lightning_nas.report import TrialStopped, running
 from lightning_nas.trial import Candidate, Metrics, Report, as_metrics
 
 
 def attempt(work: Work, job: Job, report: Report) -> Outcome:
-    """Evaluates the sample of `job`; what the evaluator raises becomes a failed outcome.
+    """Evaluates the sample of `job`, or searches for one; what the evaluator raises becomes a failed outcome.
 
     `SystemExit` counts as a failure of the trial, `KeyboardInterrupt` is let through.
     """
@@ -32,6 +32,10 @@ def attempt(work: Work, job: Job, report: Report) -> Outcome:
     build = functools.partial(work.build, job.sample)
     candidate = Candidate(job.number, dict(job.sample), build, job.directory, job.resume_from)
     try:
+        if job.is_search:
+            with running(candidate, checked):
+                sample = work.search(checked)
+            return Outcome(job.number, latest, sample=sample)
         return Outcome(job.number, as_metrics(work.evaluator.evaluate(candidate, checked)))
     except TrialStopped:
         return Outcome(job.number, latest)

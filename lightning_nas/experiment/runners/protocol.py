@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lightning_nas.space import Sample
-from lightning_nas.trial import Metrics
+from lightning_nas.trial import Metrics, Report
 
 if TYPE_CHECKING:
     from lightning_nas.evaluators import Evaluator
     from lightning_nas.mutables import Blueprint
+    from lightning_nas.oneshot import OneShot
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,12 @@ class Work:
     Args:
         evaluator: evaluates candidates.
         model: builds them; None in a search without a model.
+        one_shot: what searches the model in the trial that does so; None in a multi-trial search.
     """
 
     evaluator: Evaluator
     model: Blueprint | None = None
+    one_shot: OneShot | None = None
 
     def build(self, sample: Sample) -> Any:
         """A fresh plain model of the labels of `sample` that are the model's.
@@ -41,6 +44,11 @@ class Work:
         labels = self.model.space
         return self.model.build({label: value for label, value in sample.items() if label in labels})
 
+    def search(self, report: Report) -> Sample:
+        """The sample that the one-shot method derives; `report` is given the state of each epoch."""
+        assert self.one_shot is not None and self.model is not None, "the experiment checks this"  # noqa: PT018
+        return self.one_shot.search(self.model.instance(), self.evaluator, report)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -52,6 +60,7 @@ class Job:
         directory: the trial's own folder, absolute; the runner makes it.
         seed: what random, numpy and torch are seeded with, so that a trial can be repeated.
         resume_from: a checkpoint of an earlier attempt, or None.
+        is_search: whether the trial is a one-shot search; its sample is empty then.
     """
 
     number: int
@@ -59,6 +68,7 @@ class Job:
     directory: Path
     seed: int
     resume_from: Path | None = None
+    is_search: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,12 +80,14 @@ class Outcome:
         metrics: what the evaluator returned; None if it failed.
         reason: one line on why it failed.
         traceback: of the exception, or the end of the trial's output where there was none.
+        sample: what a one-shot search derived; None for any other trial.
     """
 
     number: int
     metrics: Metrics | None = None
     reason: str | None = None
     traceback: str | None = None
+    sample: Sample | None = None
 
 
 class TrialReport(Protocol):
