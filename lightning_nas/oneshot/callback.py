@@ -288,7 +288,13 @@ class OneShot(Callback, ABC):
                 **health.as_metrics(),
             }
         )
-        pl_module.log_dict({**self._as_metrics(weights), **health.as_metrics()})
+        pl_module.log_dict(
+            {
+                **self._as_metrics("alpha", self.alphas),
+                **self._as_metrics("weight", weights),
+                **health.as_metrics(),
+            }
+        )
         self.watch.look(health, trainer)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
@@ -415,13 +421,14 @@ class OneShot(Callback, ABC):
         which = ", ".join(map(repr, sorted(theirs ^ ours)[:3])) or "their candidates"
         raise SearchError(f"The checkpoint is of another space: it differs in {which}.")
 
-    def _as_metrics(self, weights: Mapping[str, Tensor]) -> Metrics:
+    def _as_metrics(self, kind: str, tables: Mapping[str, Tensor]) -> Metrics:
+        """`{kind}/{label}/{row}/{candidate}`, without the row where there is one."""
         metrics: Metrics = {}
         for label, (rows, names) in self._supernet().names.items():
-            table = weights[label].reshape(len(rows), len(names)).tolist()
+            table = tables[label].detach().reshape(len(rows), len(names)).tolist()
             for row, values in zip(rows, table):
                 for name, value in zip(names, values):
-                    metrics["/".join(part for part in ("alpha", label, row, name) if part)] = value
+                    metrics["/".join(part for part in (kind, label, row, name) if part)] = value
         return metrics
 
 

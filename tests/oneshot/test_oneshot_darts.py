@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import csv
 import itertools
 import math
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
 from small_search import Lit, Net, Steps, fit, loader, search, trainer
 from torch import Tensor
 
@@ -213,9 +216,18 @@ def test_validation_runs_and_alphas_are_logged() -> None:
     metrics = search(darts).callback_metrics
     assert "val_loss" in metrics
     weights = darts.weights()
-    assert float(metrics["alpha/layer/0"]) == pytest.approx(float(weights["layer"][0]))
-    assert float(metrics["alpha/inputs/1"]) == pytest.approx(float(weights["inputs"][1]))
+    assert float(metrics["weight/layer/0"]) == pytest.approx(float(weights["layer"][0]))
+    assert float(metrics["weight/inputs/1"]) == pytest.approx(float(weights["inputs"][1]))
+    assert float(metrics["alpha/layer/2"]) == pytest.approx(darts.alphas["layer"][2].item())
     assert 0 < float(metrics["search/entropy"]) <= 1
+
+
+def test_loggers_get_the_alphas_of_every_epoch(tmp_path: Path) -> None:
+    logger = CSVLogger(tmp_path)
+    search(Darts(), logger=logger, max_epochs=2, log_every_n_steps=1)
+    rows = list(csv.DictReader((Path(logger.log_dir) / "metrics.csv").read_text().splitlines()))
+    assert sum(bool(row["weight/layer/1"]) for row in rows) == 2
+    assert sum(bool(row["search/entropy"]) for row in rows) == 2
 
 
 def test_the_history_has_one_entry_per_epoch() -> None:
