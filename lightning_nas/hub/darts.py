@@ -21,6 +21,8 @@ from lightning_nas.hub.operations import (
     DilConv,
     DropPath,
     FactorizedReduce,
+    Noise,
+    PartialChannels,
     PoolBN,
     ReLUConvBN,
     SepConv,
@@ -45,7 +47,7 @@ def make_operation(name: str, c: int, stride: int, search: bool) -> nn.Module:
     """The operation called `name` on `c` channels.
 
     Args:
-        name: one of `DARTS_OPERATIONS`, `none`, `sep_conv_7x7` or `conv_7x1_1x7`.
+        name: one of `DARTS_OPERATIONS`, `none`, `noise`, `sep_conv_7x7` or `conv_7x1_1x7`.
         c: channels in and out.
         stride: 1 or 2.
         search: in the form for the search: pools are followed by batch-norm, no batch-norm has weights.
@@ -53,6 +55,8 @@ def make_operation(name: str, c: int, stride: int, search: bool) -> nn.Module:
     affine = not search
     if name == "none":
         return nn.Zero(stride)
+    if name == "noise":
+        return Noise(stride)
     if name == "skip_connect":
         return nn.Identity() if stride == 1 else FactorizedReduce(c, c, affine)
     if name in ("max_pool_3x3", "avg_pool_3x3"):
@@ -66,19 +70,25 @@ def make_operation(name: str, c: int, stride: int, search: bool) -> nn.Module:
     return DilConv(c, kernel, stride, affine)
 
 
-_KNOWN = {*DARTS_OPERATIONS, "none", "sep_conv_7x7", "conv_7x1_1x7"}
+_KNOWN = {*DARTS_OPERATIONS, "none", "noise", "sep_conv_7x7", "conv_7x1_1x7"}
 
 
 class EdgeOperation:
     """Makes one operation for an edge; in a reduction, edges from the cell's two inputs have stride 2."""
 
-    def __init__(self, name: str, c: int, is_reduction: bool, search: bool, drop_path: float) -> None:
-        self.make = partial(make_operation, name, c, search=search)
+    def __init__(
+        self, name: str, c: int, is_reduction: bool, search: bool, drop_path: float, parts: int = 1
+    ) -> None:
+        self.make = partial(make_operation, name, c // parts, search=search)
         self.is_reduction = is_reduction
         self.drop_path = drop_path
+        self.parts = parts
 
     def __call__(self, node: int, edge: int, state: int) -> nn.Module:
-        operation = self.make(stride=2 if self.is_reduction and state < 2 else 1)
+        stride = 2 if self.is_reduction and state < 2 else 1
+        operation = self.make(stride=stride)
+        if self.parts > 1:
+            return PartialChannels(operation, self.parts, stride)
         if self.drop_path == 0 or isinstance(operation, (nn.Identity, nn.Zero)):
             return operation
         return nn.Sequential(operation, DropPath(self.drop_path))
@@ -168,7 +178,8 @@ class DartsSpace(nn.Module):
         layers: number of cells, L in the paper, at least 3.
         nodes: per cell.
         num_classes: of the output.
-        operations: the candidates, among `DARTS_OPERATIONS`, `none`, `sep_conv_7x7` and `conv_7x1_1x7`.
+        operations: the candidates, among `DARTS_OPERATIONS`, `none`, `noise`, `sep_conv_7x7` and
+            `conv_7x1_1x7`.
         concat: the states that make up a cell's output, by "normal" and "reduce"; all nodes if None.
         search: the form for the search (pools with batch-norm, batch-norms without weights) instead of
             the final one; labels are the same, so a sample carries over.
@@ -178,10 +189,12 @@ class DartsSpace(nn.Module):
         stem: "cifar" keeps h and w, "imagenet" divides them by 8.
         drop_path: probability, in [0, 1), of dropping an edge other than an identity for a sample, while
             training; `set_drop_path` changes it in a built model.
+        partial_channels: each operation works on one of so many parts of the channels (K in PC-DARTS), and
+            the rest passes by; for the search, with `PCDarts`. 1 is the plain space.
 
     Raises:
-        ValueError: if an operation is unknown, `channels` is odd, `layers` below 3, or `stem` or
-            `drop_path` none of these.
+        ValueError: if an operation is unknown, `channels` is odd, `layers` below 3, `stem` or `drop_path`
+            none of these, or `partial_channels` does not divide `channels` or comes without `search`.
 
     Shape: (b, 3, h, w) -> (b, num_classes), h and w divisible by 4, or by 32 with the ImageNet stem. In
     training with `auxiliary`, a pair of that and the auxiliary head's.
@@ -200,6 +213,7 @@ class DartsSpace(nn.Module):
         distinct: bool = False,
         stem: Literal["cifar", "imagenet"] = "cifar",
         drop_path: float = 0.0,
+        partial_channels: int = 1,
     ) -> None:
         super().__init__()
         unknown = set(operations) - _KNOWN
@@ -211,6 +225,15 @@ class DartsSpace(nn.Module):
             raise ValueError(
                 "`stem` must be 'cifar' or 'imagenet' and `0 <= drop_path < 1` must hold, but got "
                 f"({stem=}, {drop_path=})."
+            )
+        if partial_channels < 1 or channels % partial_channels:
+            raise ValueError(
+                f"`partial_channels` must divide `channels`, but got ({partial_channels=}, {channels=})."
+            )
+        if partial_channels > 1 and (not search or drop_path):
+            raise ValueError(
+                "`partial_channels` is for the search: give search=True and no drop_path, but got "
+                f"({partial_channels=}, {search=}, {drop_path=})."
             )
         c = channels
         self.second_stem = None
@@ -232,7 +255,10 @@ class DartsSpace(nn.Module):
             outputs = list(range(2, nodes + 2)) if concat is None else list(concat[label])
             self.cells.append(
                 nn.Cell(
-                    {name: EdgeOperation(name, c, is_reduction, search, drop_path) for name in operations},
+                    {
+                        name: EdgeOperation(name, c, is_reduction, search, drop_path, partial_channels)
+                        for name in operations
+                    },
                     nodes,
                     num_ops_per_node=2,
                     num_predecessors=2,

@@ -1,7 +1,8 @@
 """The operations of the cell spaces, plain torch: they are written into exported files as they stand.
 
 Sources: Liu et al., "DARTS: Differentiable Architecture Search", ICLR 2019 (arXiv:1806.09055), section
-3.1; Dong and Yang, "NAS-Bench-201", ICLR 2020 (arXiv:2001.00326), section 2.1.
+3.1; Dong and Yang, "NAS-Bench-201", ICLR 2020 (arXiv:2001.00326), section 2.1; Zela et al. and Xu et al.,
+ICLR 2020, as said below.
 
 All take and give (b, c, h, w); stride 2 halves h and w, rounding up. No convolution has a bias.
 """
@@ -112,6 +113,64 @@ class DropPath(nn.Module):
         keep = 1 - self.probability
         mask = torch.empty(x.shape[0], 1, 1, 1, device=x.device, dtype=x.dtype).bernoulli_(keep)
         return x / keep * mask
+
+
+class Noise(nn.Module):
+    """Standard normal noise of its input's shape, whatever the input, sub-sampled by `stride`; also in `eval`.
+
+    The operation that no good cell has: it tells collapsed searches apart.
+
+    Source: Zela et al., "Understanding and Robustifying Differentiable Architecture Search", ICLR 2020
+    (arXiv:1909.09656), section 3, space S4.
+    """
+
+    def __init__(self, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.randn_like(x if self.stride == 1 else x[:, :, :: self.stride, :: self.stride])
+
+
+class PartialChannels(nn.Module):
+    """An operation on the first 1/k of the channels; the others pass by, and then all are shuffled.
+
+    Args:
+        operation: on c/k channels, as an operation of its own.
+        k: how many parts the channels are cut in; it divides c.
+        stride: of the operation; at 2, what passes by is max-pooled 2x2.
+
+    Source: Xu et al., "PC-DARTS: Partial Channel Connections for Memory-Efficient Architecture Search",
+    ICLR 2020 (arXiv:1907.05737), equation 2; pooling and shuffle as in its published code.
+    """
+
+    def __init__(self, operation: nn.Module, k: int, stride: int = 1) -> None:
+        super().__init__()
+        self.operation = operation
+        self.k = k
+        self.stride = stride
+
+    def extra_repr(self) -> str:
+        return f"k={self.k}, stride={self.stride}"
+
+    def split(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the operation takes, and what passes by, already at the size of the output."""
+        c = x.shape[1] // self.k
+        rest = x[:, c:]
+        return x[:, :c], rest if self.stride == 1 else torch.max_pool2d(rest, 2)
+
+    def join(self, worked: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
+        """Both parts, shuffled: channel i of each k-th of the channels comes before any channel i + 1."""
+        x = torch.cat([worked, rest], dim=1)
+        b, c, h, w = x.shape
+        return x.view(b, self.k, c // self.k, h, w).transpose(1, 2).reshape(b, c, h, w)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, rest = self.split(x)
+        return self.join(self.operation(first), rest)
 
 
 class PoolBN(nn.Sequential):

@@ -130,11 +130,14 @@ class OneShot(Callback, ABC):
             for label, shape in sorted(supernet.shapes.items())
         }
 
+    def activate(self) -> dict[str, Tensor]:
+        """The weights of the candidates by label, as they follow from the alphas, with gradients."""
+        return self._supernet().activate(self.alphas)
+
     def set_weights_for_training(self) -> None:
         """Hands the supernet what the next weight step is to use: the mixture, without gradients."""
-        supernet = self._supernet()
         with torch.no_grad():
-            supernet.receive(supernet.activate(self.alphas))
+            self._supernet().receive(self.activate())
 
     def set_weights_for_validation(self) -> None:
         """Hands the supernet what validation is to use."""
@@ -153,7 +156,7 @@ class OneShot(Callback, ABC):
     def weights(self) -> dict[str, Tensor]:
         """The weights of the candidates by label, on the CPU; see `Supernet.names` for rows and columns."""
         with torch.no_grad():
-            weights = self._supernet().activate(self.alphas)
+            weights = self.activate()
         return {label: weight.detach().cpu() for label, weight in weights.items()}
 
     def health(self) -> Health:

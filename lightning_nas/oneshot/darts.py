@@ -48,8 +48,7 @@ class Darts(OneShot):
         alphas = list(self.alphas.values())
 
         def loss(batch: Any) -> Tensor:
-            supernet = self._supernet()
-            supernet.receive(supernet.activate(self.alphas))
+            self._supernet().receive(self.activate())
             return loss_of(batch)
 
         if self.order == 2:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_nas.errors import SpaceError
+from lightning_nas.hub.operations import PartialChannels
 from lightning_nas.mutables import Cell, Choice, InputChoice, LayerChoice, Repeat, Zero
 from lightning_nas.trial import Sample
 
@@ -304,7 +305,7 @@ class MixedCell(Mixed):
             self.operations[f"{node}_{state}"] = made
         self.postprocessor = choice.postprocessor
         self.is_none = tuple(
-            all(isinstance(self._on(edge)[i], Zero) for edge in edges) for i in range(len(keys))
+            all(isinstance(_inner(self._on(edge)[i]), Zero) for edge in edges) for i in range(len(keys))
         )
 
     def _on(self, edge: tuple[int, int]) -> list[nn.Module]:
@@ -380,16 +381,37 @@ class MixedCell(Mixed):
         for node in self.nodes:
             total: Tensor | None = None
             for state in range(node):
-                operations = self._on((node, state))
-                for i in range(len(operations)) if self.hard is None else (self.hard[row],):
-                    if self.is_none[i]:
-                        continue
-                    total = add(total, weights[row, i], operations[i](known[state]), self.label)
+                total = self._add_edge(total, (node, state), weights[row], row, known[state])
                 row += 1
             if total is None:  # nothing but `none` on every edge
-                total = cast(Tensor, self._on((node, 0))[0](known[0]))
+                total = cast(Tensor, self._on((node, 0))[self.is_none.index(True)](known[0]))
             known.append(total)
         return known[len(states) :]
+
+    def _add_edge(
+        self, total: Tensor | None, edge: tuple[int, int], weights: Tensor, row: int, x: Tensor
+    ) -> Tensor | None:
+        """`total` plus the mixture on one edge; operations on a part of the channels share what passes by."""
+        operations = self._on(edge)
+        used = range(len(operations)) if self.hard is None else (self.hard[row],)
+        first = operations[used[0]]
+        if not isinstance(first, PartialChannels):
+            for i in used:
+                if not self.is_none[i]:
+                    total = add(total, weights[i], operations[i](x), self.label)
+            return total
+        part, rest = first.split(x)
+        worked: Tensor | None = None
+        for i in used:
+            if not self.is_none[i] or worked is None:
+                worked = add(worked, weights[i], _inner(operations[i])(part), self.label)
+        scale = weights.sum() if self.hard is None else weights[used[0]]
+        return add(total, None, first.join(cast(Tensor, worked), scale * rest), self.label)
+
+
+def _inner(operation: nn.Module) -> nn.Module:
+    """What works on the channels: the operation itself, or that on a part of them."""
+    return operation.operation if isinstance(operation, PartialChannels) else operation
 
 
 def strongest_edges(
