@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import inspect
 import json
 import logging
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from lightning_nas.errors import SearchError
 from lightning_nas.mutables import Choice
+from lightning_nas.oneshot.gap import Gap
 from lightning_nas.oneshot.halves import (
     Stream,
     halves,
@@ -26,6 +28,7 @@ from lightning_nas.oneshot.halves import (
     whole,
 )
 from lightning_nas.oneshot.health import Health, Watch, health_of
+from lightning_nas.oneshot.scoring import on_device
 from lightning_nas.oneshot.supernet import Supernet, relax
 from lightning_nas.oneshot.training_data import intercept_training_data
 from lightning_nas.report import output_directory
@@ -55,6 +58,9 @@ class OneShot(Callback, ABC):
         guard: warn when the search collapses onto operations without weights (see `Health`).
         stop_at_parameter_free: end the search when so large a share, in (0, 1], of the derived
             operations has no weights; None never does.
+        gap_monitor: a metric of `validation_step`, in which the derived network is compared with the mixture
+            after validation, at the price of running it once more (see `Gap`); None does not.
+        gap_every: epochs from one comparison to the next.
 
     Attributes:
         history: one dict per epoch: epoch, step, the weights of each label as nested lists, and health.
@@ -72,6 +78,8 @@ class OneShot(Callback, ABC):
         seed: int = 0,
         guard: bool = True,
         stop_at_parameter_free: float | None = None,
+        gap_monitor: str | None = None,
+        gap_every: int = 1,
     ) -> None:
         if learning_rate < 0 or weight_decay < 0 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(
@@ -88,6 +96,8 @@ class OneShot(Callback, ABC):
             raise ValueError(
                 f"`0 < stop_at_parameter_free <= 1` must hold, but got {stop_at_parameter_free=}."
             )
+        if gap_every < 1:
+            raise ValueError(f"`gap_every` must be at least 1, but got {gap_every=}.")
         self.learning_rate = learning_rate
         self.betas = betas
         self.weight_decay = weight_decay
@@ -96,6 +106,9 @@ class OneShot(Callback, ABC):
         self.warmup_epochs = warmup_epochs
         self.seed = seed
         self.watch = Watch(guard, stop_at_parameter_free)
+        self.gap_monitor = gap_monitor
+        self.gap_every = gap_every
+        self._gap = Gap(gap_monitor, gap_every)
         self.supernet: Supernet | None = None
         self.alphas: dict[str, Tensor] = {}
         self.history: list[dict[str, Any]] = []
@@ -160,8 +173,9 @@ class OneShot(Callback, ABC):
         return {label: weight.detach().cpu() for label, weight in weights.items()}
 
     def health(self) -> Health:
-        """How the search stands: entropy, and the share of derived operations without weights."""
-        return health_of(self._supernet(), self.weights(), self.sample())
+        """How the search stands: entropy, share of derived operations without weights, and the gap."""
+        health = health_of(self._supernet(), self.weights(), self.sample())
+        return dataclasses.replace(health, derived_score=self._gap.derived, gap=self._gap.gap)
 
     def search(self, net: nn.Module, evaluator: Any, report: Report) -> Sample:
         """Searches a model space with an evaluator that can `fit`, and derives. Changes `net`.
@@ -276,6 +290,8 @@ class OneShot(Callback, ABC):
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         if self.supernet is not None:
+            if self.gap_monitor is not None:
+                self._gap.look(self.supernet, self.sample(), trainer, pl_module)
             self.set_weights_for_training()
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
@@ -337,7 +353,7 @@ class OneShot(Callback, ABC):
             with _without_logs(module):
                 loss_of = _Loss(trainer, module, batch_idx, scale)
                 step = Step(batch, trainer, module, self)
-                gradients = self.search_gradients(loss_of, _on_device(trainer, next(self._stream)), step)
+                gradients = self.search_gradients(loss_of, on_device(trainer, next(self._stream)), step)
             self._note(loss_of.last, trainer.global_step)
             total = gradients if total is None else [a + b for a, b in zip(total, gradients)]
         gradients = [gradient / (group * scale) for gradient in self._reduce(total or [])]
@@ -499,13 +515,6 @@ def _without_logs(module: Any) -> Iterator[None]:
     finally:
         for name in names:
             vars(module).pop(name, None)
-
-
-def _on_device(trainer: Any, batch: Any) -> Any:
-    """A batch as Lightning hands it to a training step."""
-    batch = trainer.precision_plugin.convert_input(batch)
-    batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=0)
-    return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
 
 
 def _loss_scale(trainer: Any) -> float:

@@ -31,18 +31,26 @@ class Health:
         parameter_free: the share of the derived operations that have no weights (skips, pools, `none`); NaN
             where there is no choice of operations.
         by_label: that share for each label.
+        derived_score: of the derived network in validation, with the supernet's weights; NaN where it was not
+            measured (see `Gap`).
+        gap: by how much that is worse than the mixture's score; NaN likewise.
     """
 
     entropy: float
     parameter_free: float
     by_label: Mapping[str, float]
+    derived_score: float = math.nan
+    gap: float = math.nan
 
     def as_metrics(self) -> Metrics:
-        """For loggers."""
-        metrics = {"search/entropy": self.entropy}
-        if not math.isnan(self.parameter_free):
-            metrics["search/parameter_free"] = self.parameter_free
-        return metrics
+        """For loggers: what is known."""
+        metrics = {
+            "search/entropy": self.entropy,
+            "search/parameter_free": self.parameter_free,
+            "search/derived_score": self.derived_score,
+            "search/gap": self.gap,
+        }
+        return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
 
 def health_of(supernet: Supernet, weights: Mapping[str, Tensor], sample: Sample) -> Health:
@@ -102,12 +110,12 @@ class Watch:
             self._warns
             and worst is not None
             and health.by_label[worst] > SUSPICIOUS_SHARE
-            and len(health.by_label)
         ):
             self._warns = False
             _log.warning(
                 "The search may be collapsing: in epoch %d, %.0f %% of the operations derived for %r have no weights "
-                "(skips, pools), %.0f %% in all; alpha entropy is %.2f. Try stop_at_parameter_free, a larger weight "
-                "decay of the weights, or perturbation-based selection.",
+                "(skips, pools), %.0f %% in all; alpha entropy is %.2f%s. Try stop_at_parameter_free, a larger weight "
+                "decay of the weights, or perturbation_selection.",
                 trainer.current_epoch, 100 * health.by_label[worst], worst, 100 * share, health.entropy,
+                "" if math.isnan(health.gap) else f", and the derived network scores {health.gap:.3g} worse",
             )  # fmt: skip
