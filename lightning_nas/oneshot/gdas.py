@@ -60,7 +60,9 @@ class GDAS(OneShot):
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         check_parameters_may_rest("GDAS", trainer)
         if trainer.max_epochs is None or trainer.max_epochs < 1:
-            raise SearchError("GDAS lowers its temperature up to the last epoch; give the Trainer max_epochs=.")
+            raise SearchError(
+                "GDAS lowers its temperature up to the last epoch; give the Trainer max_epochs=."
+            )
         super().on_fit_start(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:

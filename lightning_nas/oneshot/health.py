@@ -20,6 +20,9 @@ _log = logging.getLogger(__name__)
 SUSPICIOUS_SHARE = 0.5
 """Of parameter-free operations: DARTS' own good cells have at most 3 of 8 in a normal cell."""
 
+UNDECIDED = 0.999
+"""The entropy above which the strongest operations are those of the first, random alphas, and tell nothing."""
+
 
 @dataclass(frozen=True)
 class Health:
@@ -83,6 +86,8 @@ def health_of(supernet: Supernet, weights: Mapping[str, Tensor], sample: Sample)
 class Watch:
     """Warns once when the share of parameter-free operations grows suspicious, and stops if it was told to.
 
+    It does neither as long as the alphas are undecided (`UNDECIDED`).
+
     Args:
         warns: whether it warns.
         stop_at: the share that ends the search; None never does.
@@ -98,6 +103,8 @@ class Watch:
 
     def look(self, health: Health, trainer: Any) -> None:
         """Looks at the end of an epoch."""
+        if health.entropy > UNDECIDED:
+            return
         share = health.parameter_free
         worst = max(health.by_label, key=lambda label: health.by_label[label], default=None)
         if self._stop_at is not None and share >= self._stop_at:
@@ -106,11 +113,7 @@ class Watch:
                 trainer.current_epoch, 100 * share, 100 * self._stop_at,
             )  # fmt: skip
             trainer.should_stop = True
-        elif (
-            self._warns
-            and worst is not None
-            and health.by_label[worst] > SUSPICIOUS_SHARE
-        ):
+        elif self._warns and worst is not None and health.by_label[worst] > SUSPICIOUS_SHARE:
             self._warns = False
             _log.warning(
                 "The search may be collapsing: in epoch %d, %.0f %% of the operations derived for %r have no weights "

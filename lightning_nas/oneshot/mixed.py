@@ -59,9 +59,11 @@ class Mixed(Relaxed):
 
     def follow(self, sample: Mapping[str, Any] | None) -> None:
         try:
-            self.path = None if sample is None else self.path_in(sample)
+            path = None if sample is None else self.path_in(sample)
         except KeyError:  # it stands in a part that the sample leaves out
-            self.path = None
+            path = None
+        # Past `nn.Module`, which would take a candidate in a second time, and write it to checkpoints so.
+        vars(self)["path"] = path
 
     def activate(self, alpha: Tensor) -> Tensor:
         """Alphas to weights: softmax over the candidates."""

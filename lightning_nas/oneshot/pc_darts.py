@@ -76,4 +76,4 @@ def edge_weights(beta: Tensor, incoming: list[int]) -> Tensor:
 
     Source: Xu et al., ICLR 2020 (arXiv:1907.05737), equation 3.
     """
-    return torch.cat([part.softmax(0) for part in beta.split(incoming)])
+    return torch.cat([part.softmax(0) for part in torch.split(beta, incoming)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -133,9 +133,8 @@ def select(
         weights[label].view(-1, k)[row] = one_hot
         _log.info("%s, row %d: without each candidate %s; kept %d.", label, row, losers, kept)
         tune(weights)
-    nodes = [(label, node) for label in weights for node in _nodes(supernet, label)]
-    for label, edges in (nodes[i] for i in rng.permutation(len(nodes))):
-        n = supernet.mixed(label).num_ops_per_node  # type: ignore[union-attr]
+    nodes = [(label, *node) for label in weights for node in _nodes(supernet, label)]
+    for label, edges, n in (nodes[i] for i in rng.permutation(len(nodes))):
         if len(edges) <= n:
             continue
         losers = {row: score(_without(weights, label, row)) for row in edges}
@@ -154,9 +153,10 @@ def _without(weights: Weights, label: str, row: int, candidate: int | None = Non
     return {**weights, label: changed}
 
 
-def _nodes(supernet: Supernet, label: str) -> Sequence[list[int]]:
-    """For each node of a cell the rows of its edges."""
+def _nodes(supernet: Supernet, label: str) -> list[tuple[list[int], int]]:
+    """For each node of a cell the rows of its edges, and how many of them it keeps."""
     mixed = supernet.mixed(label)
     if not isinstance(mixed, MixedCell):
         return []
-    return [[row for row, (end, _) in enumerate(mixed.edges) if end == node] for node in mixed.nodes]
+    rows = {node: [row for row, (end, _) in enumerate(mixed.edges) if end == node] for node in mixed.nodes}
+    return [(edges, mixed.num_ops_per_node) for edges in rows.values()]

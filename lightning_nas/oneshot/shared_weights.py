@@ -62,8 +62,8 @@ class SharedWeights:
         is_relaxed = any(isinstance(part, Relaxed) for part in module.modules())
         if checkpoint is None and not is_relaxed:
             raise SearchError(
-                f"{type(module).__name__} has no shared weights: fit it with Trainer(callbacks=[SPOS()]) first, or give "
-                "checkpoint=."
+                f"{type(module).__name__} has no shared weights: fit it with Trainer(callbacks=[SPOS()]) first, or "
+                "give checkpoint=."
             )
         self._module = copy.deepcopy(module)
         if not is_relaxed:

@@ -79,8 +79,8 @@ class SPOS(OneShot):
 
     def sample(self) -> NoReturn:
         raise SearchError(
-            "SPOS trains weights and derives nothing; give the trained module to SharedWeights, an evaluator with which "
-            "a strategy such as RegularizedEvolution finds the best path."
+            "SPOS trains weights and derives nothing; give the trained module to SharedWeights, an evaluator with "
+            "which a strategy such as RegularizedEvolution finds the best path."
         )
 
     def search(self, net: nn.Module, evaluator: Any, report: Report) -> NoReturn:
