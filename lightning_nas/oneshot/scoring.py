@@ -124,8 +124,8 @@ class Runs:
     def train(self, module: Any, loaders: Any, steps: int, prepare: Callable[[Any], None]) -> None:
         """Takes some steps with the module's own optimizers. Changes `module`."""
         with quiet():
-            trainer = self._trainer(module, prepare, max_steps=steps, max_epochs=-1)
-            trainer.fit(module, train_dataloaders=loaders)
+            trainer = self._trainer(module, prepare, max_steps=steps, max_epochs=-1, limit_val_batches=0)
+            trainer.fit(module, loaders, val_dataloaders=[])
 
     def _trainer(self, module: Any, prepare: Callable[[Any], None], **options: Any) -> Any:
         own = self._arguments.get("callbacks") or []
