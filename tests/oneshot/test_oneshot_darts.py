@@ -408,6 +408,28 @@ def test_a_model_space_derives_a_sample_of_its_own() -> None:
     Space().build(darts.sample())
 
 
+def test_a_lightning_module_may_be_the_model_space_itself() -> None:
+    @model_wrapper
+    class Space(pl.LightningModule):
+        def __init__(self, lr: float = 0.1) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            hidden = nn.ValueChoice([4, 8], label="hidden")
+            self.net = nn.Sequential(nn.Linear(8, hidden), nn.ReLU(), nn.Linear(hidden, 4))
+            self.last = nn.LayerChoice([nn.Identity(), nn.Linear(4, 4)])
+
+        def training_step(self, batch: Any) -> Tensor:
+            return nn.functional.cross_entropy(self.last(self.net(batch[0])), batch[1])
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), self.hparams.lr)
+
+    darts, module = Darts(), Space()
+    fit(trainer(darts), module, loader())
+    assert set(darts.sample()) == {"hidden", "last"}
+    fit(trainer(), Space().build(darts.sample()), loader())
+
+
 def test_a_second_fit_goes_on_with_the_same_alphas() -> None:
     darts, module = Darts(learning_rate=0.1), Lit()
     search(darts, module)
