@@ -176,9 +176,7 @@ def test_the_gap_is_what_validation_of_the_derived_network_says(monitor: str) ->
 
 def test_measuring_the_gap_does_not_change_the_search() -> None:
     with_gap, without = Darts(gap_monitor="val_loss", learning_rate=0.1), Darts(learning_rate=0.1)
-    states = [
-        search(darts, Lit, max_epochs=3).lightning_module.state_dict() for darts in (with_gap, without)
-    ]
+    states = [search(darts, Lit, max_epochs=3).lightning_module.state_dict() for darts in (with_gap, without)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert all(torch.equal(with_gap.alphas[label], without.alphas[label]) for label in without.alphas)
 
@@ -191,7 +189,9 @@ def test_the_gap_is_measured_as_often_as_asked() -> None:
 
 
 def test_a_metric_that_is_not_logged_is_an_error_that_names_those_that_are() -> None:
-    with pytest.raises(SearchError, match="gap_monitor='val_acc' is not logged in validation; there is .*'val_loss'"):
+    with pytest.raises(
+        SearchError, match="gap_monitor='val_acc' is not logged in validation; there is .*'val_loss'"
+    ):
         search(Darts(gap_monitor="val_acc"))
 
 

@@ -65,6 +65,9 @@ def test_two_ranks_train_the_paths_of_one(tmp_path: Path, method: Any) -> None:
 
 @pytest.mark.slow
 def test_ddp_that_waits_for_all_gradients_is_refused_before_training(tmp_path: Path) -> None:
-    with mock.patch.dict(os.environ), pytest.raises(Exception, match="ddp_find_unused_parameters_true") as raised:
+    with (
+        mock.patch.dict(os.environ),
+        pytest.raises(Exception, match="ddp_find_unused_parameters_true") as raised,
+    ):
         searched(tmp_path, WritingSPOS(), 2, "ddp_spawn")
     assert "SearchError" in str(raised.value) or isinstance(raised.value, SearchError)
