@@ -55,12 +55,12 @@ class OneShot(Callback, ABC):
         search_share: of the training examples, in (0, 1), for the alphas.
         warmup_epochs: how many epochs train the weights alone at first.
         seed: decides the split, the order of both halves and the first alphas.
-        guard: warn when the search collapses onto operations without weights (see `Health`).
-        stop_at_parameter_free: end the search when so large a share, in (0, 1], of the derived
-            operations has no weights; None never does.
         gap_monitor: a metric of `validation_step`, in which the derived network is compared with the mixture
             after validation, at the price of running it once more (see `Gap`); None does not.
         gap_every: epochs from one comparison to the next.
+        guard: warn when the search collapses onto operations without weights (see `Health`).
+        stop_at_parameter_free: end the search when so large a share, in (0, 1], of the derived
+            operations has no weights; None never does.
 
     Attributes:
         history: one dict per epoch: epoch, step, the weights of each label as nested lists, and health.
@@ -76,10 +76,10 @@ class OneShot(Callback, ABC):
         search_share: float = 0.5,
         warmup_epochs: int = 0,
         seed: int = 0,
-        guard: bool = True,
-        stop_at_parameter_free: float | None = None,
         gap_monitor: str | None = None,
         gap_every: int = 1,
+        guard: bool = True,
+        stop_at_parameter_free: float | None = None,
     ) -> None:
         if learning_rate < 0 or weight_decay < 0 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(
