@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -301,7 +301,8 @@ class FastCell:
             x = (given[0] if len(given) == 1 else torch.cat(given, 1)).contiguous(
                 memory_format=torch.channels_last
             )
-            for node, term in _terms(group, values, matrix, x, training, self.eps):
+            terms = _terms(group, values, matrix, x, training, self.eps)
+            for node, term in zip(group.nodes, terms):
                 totals[node] = totals[node] + term if node in totals else term
             complete = max(group.states) + 1
             if complete in totals:
@@ -355,8 +356,8 @@ class FastCell:
 
 def _terms(
     group: Group, values: Sequence[Values], matrix: Tensor, x: Tensor, training: bool, eps: float
-) -> Iterator[tuple[int, Tensor]]:
-    """What a group adds to its nodes, as (node, (b, h, w, c)).
+) -> Sequence[Tensor]:
+    """What a group adds to each of its nodes, shape (b, h, w, c).
 
     Args:
         group: states and candidates.
@@ -405,22 +406,22 @@ def _terms(
                 y = norm(y, norms[0])
             place = group.mixed.index(part) * n
             columns += range(place, place + n)
-            mixed += y.permute(0, 2, 3, 1).unflatten(3, (n, -1)).unbind(3)
+            rows = y.permute(0, 2, 3, 1)
+            mixed += [rows] if n == 1 else rows.unflatten(3, (n, -1)).unbind(3)
     if apart:
         wide.append(join_rows(_sum(apart)))
+    total = None
+    if wide:
+        by_edge = _sum(wide).permute(0, 2, 3, 1).unflatten(3, (n, edges, -1))
+        total = by_edge.squeeze(3) if n == 1 else reduce(torch.add, by_edge.unbind(3))
     if mixed:
         terms = torch.stack(mixed)
         used = matrix if len(columns) == matrix.shape[1] else matrix[:, columns]
-        sums = (used @ terms.flatten(1)).view(edges, *terms.shape[1:])
-        yield from zip(group.nodes, sums.unbind())
-    if wide:
-        found = _sum(wide).permute(0, 2, 3, 1).unflatten(3, (n * edges, -1)).unbind(3)
-        yield from zip(group.nodes * n, found)
+        sums = (used @ terms.flatten(1)).view(edges, *terms.shape[1:]).permute(1, 2, 3, 0, 4)
+        total = sums if total is None else total + sums
+    return cast(Tensor, total).unbind(3)
 
 
 def _sum(terms: list[Tensor]) -> Tensor:
     """The sum, in the memory of the first."""
-    total = terms[0]
-    for term in terms[1:]:
-        total = total.add_(term)
-    return total
+    return reduce(torch.Tensor.add_, terms)

@@ -86,14 +86,15 @@ class _WideDepthwise(torch.autograd.Function):
             b, _, h, w = x.shape
             # One tensor holds the image shifted by any number of columns: behind each row come the
             # zeros on the left of the next one.
-            rows = x.new_zeros(b * h * (w + padding) + padding, c)
-            image = rows[: b * h * (w + padding)].view(b, h, w + padding, c)
-            image[:, :, padding:] = x.permute(0, 2, 3, 1)
+            rows = x.new_empty(b * h + 1, w + padding, c)
+            rows[:, :padding] = 0
+            rows[:-1, padding:] = x.permute(0, 2, 3, 1).flatten(0, 1)
+            pixels, size = rows.flatten(0, 1), b * h * (w + padding)
             three = weight[:, :, :, :3]
             columns = []
             for start in range(0, kernel, 3):
                 first = min(start, kernel - 3)
-                shifted = rows[first : first + b * h * (w + padding)].view(b, h, w + padding, c)
+                shifted = pixels[first : first + size].view(b, h, w + padding, c)
                 found = _convolution_backward(
                     gradient, shifted.permute(0, 3, 1, 2), three, ctx.stride, (padding, 0), "weight"
                 )
