@@ -61,6 +61,7 @@ class OneShot(Callback, ABC):
         guard: warn when the search collapses onto operations without weights (see `Health`).
         stop_at_parameter_free: end the search when so large a share, in (0, 1], of the derived
             operations has no weights; None never does.
+        fast: let the edges of a cell share their work where its candidates are the hub's; see `relax`.
 
     Attributes:
         history: one dict per epoch: epoch, step, the weights of each label as nested lists, and health.
@@ -80,6 +81,7 @@ class OneShot(Callback, ABC):
         gap_every: int = 1,
         guard: bool = True,
         stop_at_parameter_free: float | None = None,
+        fast: bool = True,
     ) -> None:
         if learning_rate < 0 or weight_decay < 0 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(
@@ -105,6 +107,7 @@ class OneShot(Callback, ABC):
         self.search_share = search_share
         self.warmup_epochs = warmup_epochs
         self.seed = seed
+        self.fast = fast
         self.watch = Watch(guard, stop_at_parameter_free)
         self.gap_monitor = gap_monitor
         self.gap_every = gap_every
@@ -210,7 +213,7 @@ class OneShot(Callback, ABC):
         # The optimizers come right after it and no hook lies between; it may be called twice.
         pl_module.configure_model()
         if self.supernet is None or self.supernet.root is not pl_module:
-            self.supernet = relax(pl_module)
+            self.supernet = relax(pl_module, self.fast)
             generator = torch.Generator().manual_seed(self.seed)
             self.alphas = self.first_alphas(self.supernet, generator)
             self.history = []

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lightning_nas.errors import SpaceError
 from lightning_nas.hub.operations import PartialChannels
 from lightning_nas.mutables import Cell, Choice, InputChoice, LayerChoice, Repeat, Zero
+from lightning_nas.oneshot.fast_cell import FastCell, fast_cell
 from lightning_nas.trial import Sample
 
 
@@ -267,6 +268,10 @@ class MixedCell(Mixed):
     Args:
         choice, label: the cell and the common start of its labels.
 
+    Attributes:
+        fast: share work between edges (see `fast_cell.py`) where every candidate is one of the hub's; it
+            looks at them anew whenever the mode changes. Hooks of candidates are kept to the plain path.
+
     Raises:
         SpaceError: if the cell concatenates its loose ends, or an operation made by a function holds a
             choice without a label.
@@ -309,6 +314,24 @@ class MixedCell(Mixed):
         self.is_none = tuple(
             all(isinstance(_inner(self._on(edge)[i]), Zero) for edge in edges) for i in range(len(keys))
         )
+        self.fast = False
+        self._fast_cell: FastCell | None = None
+        self._has_looked = False
+
+    def train(self, mode: bool = True) -> MixedCell:
+        self._has_looked = False
+        return super().train(mode)
+
+    def _fast_form(self, states: Sequence[Tensor]) -> FastCell | None:
+        """What computes the mixture fast, or None if the plain path must."""
+        if not self.fast or self.hard is not None:
+            return None
+        if not self._has_looked:
+            is_uniform = all(part.training == self.training for part in self.operations.modules())
+            form = fast_cell(self._on, self.edges, self.num_predecessors) if is_uniform else None
+            self._fast_cell, self._has_looked = form, True
+        fits = self._fast_cell is not None and self._fast_cell.takes(states)
+        return self._fast_cell if fits else None
 
     def _on(self, edge: tuple[int, int]) -> list[nn.Module]:
         """The operations on an edge, in order."""
@@ -362,7 +385,12 @@ class MixedCell(Mixed):
         """Takes the inputs one by one or as one list."""
         given = list(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)) else list(inputs)
         states = list(given) if self.preprocessor is None else list(self.preprocessor(given))
-        nodes = self._followed(states) if self.path is not None else self._mixed(states)
+        if self.path is not None:
+            nodes = self._followed(states)
+        elif (fast := self._fast_form(states)) is not None:
+            nodes = fast(states, weights_of(self), self.training)
+        else:
+            nodes = self._mixed(states)
         states += nodes
         output = torch.cat([states[i] for i in self.concat], dim=self.concat_dim)
         return output if self.postprocessor is None else self.postprocessor(output, given)

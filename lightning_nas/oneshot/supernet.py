@@ -16,7 +16,7 @@ from lightning_nas.mutables import chooser as choosers
 from lightning_nas.mutables.chooser import Chooser, Defaults, Site
 from lightning_nas.mutables.finish import join, labeller, mapped, plain_attributes, untrace
 from lightning_nas.mutables.values import Expression, expression_of
-from lightning_nas.oneshot.mixed import Mixed, MixedRepeat, Relaxed, mixed_for
+from lightning_nas.oneshot.mixed import Mixed, MixedCell, MixedRepeat, Relaxed, mixed_for
 from lightning_nas.oneshot.sliced import Sliced, slice_layer
 from lightning_nas.space import Categorical, Domain, SearchSpace
 from lightning_nas.trial import Sample
@@ -119,7 +119,7 @@ class Supernet:
             self._collect(child, chosen, kept)
 
 
-def relax(root: nn.Module) -> Supernet:
+def relax(root: nn.Module, fast: bool = True) -> Supernet:
     """Puts a mixed operation in the place of each choice of a model. Changes `root` in place.
 
     A model space in it whose values are searched too is made anew at its widest, with fresh weights; the
@@ -127,6 +127,8 @@ def relax(root: nn.Module) -> Supernet:
 
     Args:
         root: any module, such as a LightningModule, with choices or model spaces inside.
+        fast: let the edges of a cell share their work where its candidates are the hub's: equal up to float
+            error, with the same parameters.
 
     Raises:
         SpaceError: if there is no choice, or one cannot be relaxed; the message names it.
@@ -140,6 +142,9 @@ def relax(root: nn.Module) -> Supernet:
         _replace_choices(root)
     _reject_untraced(root)
     supernet = Supernet(root, tuple(spaces))
+    for module in supernet.relaxed:
+        if isinstance(module, MixedCell):
+            module.fast = fast
     if not supernet.relaxed:
         raise SpaceError(
             f"{type(root).__name__} has no choices to search: give it a LayerChoice, InputChoice, Repeat or Cell, or a "
