@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
-import inspect
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import torch
@@ -29,6 +27,7 @@ from lightning_nas.oneshot.halves import (
 )
 from lightning_nas.oneshot.health import Health, Watch, health_of
 from lightning_nas.oneshot.scoring import on_device
+from lightning_nas.oneshot.step import Reduce, Step, TrainingLoss, gathered, loss_scale, reducer, without_logs
 from lightning_nas.oneshot.supernet import Supernet, relax
 from lightning_nas.oneshot.training_data import intercept_training_data
 from lightning_nas.report import output_directory
@@ -119,7 +118,7 @@ class OneShot(Callback, ABC):
         self._stream = Stream(self._make_search_loader)
         self._search_half: Any = None
         self._loaded: dict[str, Any] | None = None
-        self._reduce: Callable[[Sequence[Tensor]], list[Tensor]] = list
+        self._reduce: Reduce = list
         self._place = (0, 1)
         self._first_bad: Tensor | None = None
         self._undo: Callable[[], None] | None = None
@@ -261,7 +260,7 @@ class OneShot(Callback, ABC):
             )
             if state is not None:
                 self._optimizer.load_state_dict(state)
-        self._reduce = _reducer(trainer)
+        self._reduce = reducer(trainer)
         self._first_bad = None
         self._check_optimizers(trainer, pl_module)
         self.set_weights_for_training()
@@ -330,7 +329,7 @@ class OneShot(Callback, ABC):
             "optimizer": None if self._optimizer is None else copy.deepcopy(self._optimizer.state_dict()),
             "stream": self._stream.state_dict(),
             "history": list(self.history),
-            "random": _gathered(random_states()),
+            "random": gathered(random_states()),
             "space": self._space(),
         }
 
@@ -350,12 +349,12 @@ class OneShot(Callback, ABC):
 
     def _search(self, trainer: Any, module: Any, batch: Any, batch_idx: int, group: int) -> None:
         """Takes one step on the alphas, with as many search batches as the weight step has batches."""
-        scale = _loss_scale(trainer)
+        scale = loss_scale(trainer)
         total: list[Tensor] | None = None
         for _ in range(group):
-            with _without_logs(module):
-                loss_of = _Loss(trainer, module, batch_idx, scale)
-                step = Step(batch, trainer, module, self)
+            with without_logs(module):
+                loss_of = TrainingLoss(trainer, module, batch_idx, scale)
+                step = Step(batch, trainer, module, self._reduce)
                 gradients = self.search_gradients(loss_of, on_device(trainer, next(self._stream)), step)
             self._note(loss_of.last, trainer.global_step)
             total = gradients if total is None else [a + b for a, b in zip(total, gradients)]
@@ -452,99 +451,3 @@ class OneShot(Callback, ABC):
                 for name, value in zip(names, values):
                     metrics["/".join(part for part in (kind, label, row, name) if part)] = value
         return metrics
-
-
-class Step:
-    """What a method may ask of the training step that its search step precedes.
-
-    Attributes:
-        train_batch: the batch of the weight step that follows.
-        optimizers: those of the weights.
-        reduce: means of tensors over all ranks.
-    """
-
-    def __init__(self, train_batch: Any, trainer: Any, module: Any, search: OneShot) -> None:
-        self.train_batch = train_batch
-        self.trainer = trainer
-        self.module = module
-        self.optimizers = trainer.optimizers
-        self.reduce = search._reduce
-
-
-class _Loss:
-    """The module's training loss on a batch, as Lightning would compute it, scaled for half precision."""
-
-    def __init__(self, trainer: Any, module: Any, batch_idx: int, scale: float) -> None:
-        self._trainer = trainer
-        self._step: Callable[..., Any] = getattr(module, "search_step", module.training_step)
-        self._arguments = (batch_idx,) if len(inspect.signature(self._step).parameters) > 1 else ()
-        self._scale = scale
-        self.last: Tensor = torch.zeros(())
-
-    def __call__(self, batch: Any) -> Tensor:
-        with self._trainer.precision_plugin.train_step_context():
-            output = self._step(batch, *self._arguments)
-        loss = output.get("loss") if isinstance(output, Mapping) else output
-        if not isinstance(loss, Tensor):
-            raise SearchError(
-                f"{getattr(self._step, '__name__', 'training_step')} must return a loss, or a dict with one, for the "
-                f"search; it returned {type(output).__name__}."
-            )
-        self.last = loss
-        return loss * self._scale if self._scale != 1 else loss
-
-
-@contextlib.contextmanager
-def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Inside, no gradient is kept for these parameters: the backward pass then leaves out what only they need."""
-    changed = [parameter for parameter in parameters if parameter.requires_grad]
-    for parameter in changed:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in changed:
-            parameter.requires_grad_(True)
-
-
-@contextlib.contextmanager
-def _without_logs(module: Any) -> Iterator[None]:
-    """Inside, the module logs nothing: its metrics are those of the weight step."""
-    names = ("log", "log_dict")
-    for name in names:
-        vars(module)[name] = lambda *args, **kwargs: None
-    try:
-        yield
-    finally:
-        for name in names:
-            vars(module).pop(name, None)
-
-
-def _loss_scale(trainer: Any) -> float:
-    """What half precision multiplies losses by; 1 elsewhere."""
-    scaler = getattr(trainer.precision_plugin, "scaler", None)
-    return 1.0 if scaler is None else float(scaler.get_scale())
-
-
-def _reducer(trainer: Any) -> Callable[[Sequence[Tensor]], list[Tensor]]:
-    """Means over all ranks, in one call for all tensors."""
-    if trainer.world_size == 1:
-        return list
-
-    def reduce(tensors: Sequence[Tensor]) -> list[Tensor]:
-        flat = torch.cat([tensor.flatten() for tensor in tensors])
-        flat = trainer.strategy.reduce(flat, reduce_op="mean")
-        parts = flat.split([tensor.numel() for tensor in tensors])
-        return [part.view_as(tensor) for part, tensor in zip(parts, tensors)]
-
-    return reduce
-
-
-def _gathered(state: Any) -> list[Any]:
-    """The state of every rank."""
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return [state]
-    states: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(states, state)
-    return states

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_nas.oneshot.callback import OneShot, Step, frozen
+from lightning_nas.oneshot.callback import OneShot
+from lightning_nas.oneshot.step import Step, frozen
 from lightning_nas.oneshot.unrolled import unrolled_gradients
 
 

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_nas.errors import SearchError
-from lightning_nas.oneshot.callback import OneShot, Step, frozen
+from lightning_nas.oneshot.callback import OneShot
 from lightning_nas.oneshot.mixed import Mixed, MixedInputs
 from lightning_nas.oneshot.paths import check_parameters_may_rest, draws
+from lightning_nas.oneshot.step import Step, frozen
 
 _SEARCH, _TRAIN = 0, 1
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from lightning_nas.errors import SearchError
-from lightning_nas.oneshot.callback import OneShot, Step, frozen
+from lightning_nas.oneshot.callback import OneShot
 from lightning_nas.oneshot.mixed import MixedCell
+from lightning_nas.oneshot.step import Step, frozen
 from lightning_nas.oneshot.supernet import Supernet
 
 

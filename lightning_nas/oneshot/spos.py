@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_nas.errors import SearchError
-from lightning_nas.oneshot.callback import OneShot, Step
+from lightning_nas.oneshot.callback import OneShot
 from lightning_nas.oneshot.paths import check_parameters_may_rest, draws
+from lightning_nas.oneshot.step import Step
 from lightning_nas.oneshot.supernet import Supernet
 from lightning_nas.trial import Report, Sample
 

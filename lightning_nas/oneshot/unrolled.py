@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lightning_nas.errors import SearchError
 
 if TYPE_CHECKING:
-    from lightning_nas.oneshot.callback import Step
+    from lightning_nas.oneshot.step import Step
 
 
 def unrolled_gradients(

@@ -20,8 +20,7 @@ from torch import Tensor
 
 import lightning_nas.nn as nn
 from lightning_nas import Darts, SearchError, model_wrapper
-from lightning_nas.oneshot import relax
-from lightning_nas.oneshot.callback import OneShot, Step
+from lightning_nas.oneshot import OneShot, Step, relax
 from lightning_nas.oneshot.unrolled import unrolled_gradients
 
 
