@@ -50,7 +50,8 @@ def recalibrate(module: Any, batches: Iterable[Any]) -> None:
     differ.
 
     Args:
-        module: a LightningModule; its `validation_step` runs, and what that logs is dropped.
+        module: a LightningModule; its `validation_step` runs, and what that logs or adds to a torchmetrics
+            object is dropped.
         batches: on the module's device.
 
     Source: Guo et al., "Single Path One-Shot", ECCV 2020 (arXiv:1904.00420), section 3.4.
@@ -67,7 +68,7 @@ def recalibrate(module: Any, batches: Iterable[Any]) -> None:
         norm.momentum = None  # a mean over all batches
         norm.train()
     step = _validation_step(module)
-    with torch.no_grad(), _recording(module, _Record("")):
+    with torch.no_grad(), _own_metrics(module), _recording(module, _Record("")):
         for index, batch in enumerate(batches):
             step(batch, index)
     for norm, momentum in zip(norms, momenta):

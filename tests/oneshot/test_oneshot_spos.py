@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+import torchmetrics
 from pytorch_lightning.callbacks import ModelCheckpoint
 from small_search import Lit, Net, Steps, data, loader, search
 from torch import Tensor
@@ -213,6 +214,28 @@ def test_the_statistics_are_those_of_the_path() -> None:
     torch.testing.assert_close(net[0].running_mean, x.mean(0))
     assert not net[0].training
     assert net[0].momentum == 0.1
+
+
+def test_recalibration_does_not_count_in_a_metric_object() -> None:
+    class Object(Accuracy):
+        def __init__(self, net: nn.Module) -> None:
+            super().__init__(net)
+            self.accuracy = torchmetrics.classification.MulticlassAccuracy(4, average="micro")
+
+        def validation_step(self, batch: Any) -> None:
+            logits = self.net(batch[0])
+            self.accuracy(logits, batch[1])
+            self.log("by_object", self.accuracy)
+            self.log("by_hand", (logits.argmax(1) == batch[1]).float().mean())
+
+    module = search(SPOS(), lambda: Object(Space()), max_epochs=3).lightning_module
+    part = loader(64, n=64, shuffle=False)
+    others = loader(16, n=128, shuffle=False)
+    shared = SharedWeights(module, part, train_dataloaders=others, accelerator="cpu")
+    for layer in range(3):
+        sample = {"layer": layer, "inputs": 0, "width": 16}
+        metrics = shared.evaluate(candidate(sample), lambda step, metrics: True)
+        assert metrics["by_object"] == pytest.approx(metrics["by_hand"])
 
 
 def test_a_checkpoint_gives_the_same_scores(tmp_path: Path) -> None:
