@@ -17,14 +17,9 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from lightning_nas.errors import SearchError
+from lightning_nas.evaluators.random_states import gathered, random_states, set_random_states
 from lightning_nas.mutables import Choice
-from lightning_nas.oneshot.halves import (
-    Stream,
-    halves,
-    random_states,
-    set_random_states,
-    whole,
-)
+from lightning_nas.oneshot.halves import Stream, halves, whole
 from lightning_nas.oneshot.health import Health, Watch, health_of
 from lightning_nas.oneshot.supernet import Supernet, relax
 from lightning_nas.oneshot.training_data import intercept_training_data
@@ -308,7 +303,7 @@ class OneShot(Callback, ABC):
             "optimizer": None if self._optimizer is None else copy.deepcopy(self._optimizer.state_dict()),
             "stream": self._stream.state_dict(),
             "history": list(self.history),
-            "random": _gathered(random_states()),
+            "random": gathered(random_states()),
             "space": self._space(),
         }
 
@@ -523,13 +518,3 @@ def _reducer(trainer: Any) -> Callable[[Sequence[Tensor]], list[Tensor]]:
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors)]
 
     return reduce
-
-
-def _gathered(state: Any) -> list[Any]:
-    """The state of every rank."""
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return [state]
-    states: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(states, state)
-    return states
