@@ -124,6 +124,7 @@ class Candidate:
             leaves a checkpoint, named `checkpoint`, in `directory`; one that cannot begins anew.
         budget: after how many steps, earlier attempts included, the stopping rule looks at the trial again;
             None if it does so at each report. What Hyperband calls the budget of a configuration.
+        steps: how many steps earlier attempts have reported.
     """
 
     number: int
@@ -133,6 +134,7 @@ class Candidate:
     resume_from: Path | None = None
     may_pause: bool = False
     budget: int | None = None
+    steps: int = 0
 
 
 @dataclass(frozen=True)

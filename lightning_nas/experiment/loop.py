@@ -233,6 +233,7 @@ class Loop:
                 self._is_search(trial.number),
                 self._pausing is not None,
                 trial.budget,
+                trial.steps,
             )
         )
         self._display.show(self.trials, trial)

@@ -31,7 +31,14 @@ def attempt(work: Work, job: Job, report: Report) -> Outcome:
     job.directory.mkdir(parents=True, exist_ok=True)
     build = functools.partial(work.build, job.sample)
     candidate = Candidate(
-        job.number, dict(job.sample), build, job.directory, job.resume_from, job.may_pause, job.budget
+        job.number,
+        dict(job.sample),
+        build,
+        job.directory,
+        job.resume_from,
+        job.may_pause,
+        job.budget,
+        job.steps,
     )
     try:
         if job.is_search:

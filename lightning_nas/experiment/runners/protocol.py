@@ -61,7 +61,7 @@ class Job:
         seed: what random, numpy and torch are seeded with, so that a trial can be repeated.
         resume_from: a checkpoint of an earlier attempt, or None.
         is_search: whether the trial is a one-shot search; its sample is empty then.
-        may_pause, budget: as in `Candidate`.
+        may_pause, budget, steps: as in `Candidate`.
     """
 
     number: int
@@ -72,6 +72,7 @@ class Job:
     is_search: bool = False
     may_pause: bool = False
     budget: int | None = None
+    steps: int = 0
 
 
 @dataclass(frozen=True)
