@@ -53,8 +53,9 @@ def report_intermediate_result(value: Any, *, step: int | None = None) -> None:
     """Reports progress of the current trial: a number, or a dict of numbers.
 
     The step counts the calls from 0; in a trial that goes on from a checkpoint, from where it was paused. A
-    function that writes checkpoints between its reports had better give `step` itself. Outside a trial the
-    value is logged and nothing else happens, so the same script runs on its own.
+    function that writes checkpoints between its reports had better give `step` itself. One that may be paused
+    writes its checkpoint before it reports. Outside a trial the value is logged and nothing else happens, so
+    the same script runs on its own.
 
     Raises:
         TrialStopped: if a stopping rule ends the trial here. Let it pass.

@@ -39,6 +39,7 @@ PARTS: dict[str, tuple[int, set[str]]] = {
     "digits": (4, {"numpy"} | TORCH),
     "oneshot": (5, {"numpy"} | TORCH | LIGHTNING),
     "experiment": (6, {"cloudpickle", "numpy", "rich"}),
+    "hpo": (7, {"numpy"} | TORCH | LIGHTNING),
     "demo": (7, {"numpy", "rich"} | TORCH | LIGHTNING),
     "cli": (8, {"rich"}),
 }

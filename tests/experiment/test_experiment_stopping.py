@@ -251,11 +251,12 @@ class Learns:
         (candidate.directory / "weights.pt").write_text(str(candidate.number))
         first = json.loads(candidate.resume_from.read_text()) if candidate.resume_from else 0
         for step in range(first, 3):
-            draft = candidate.directory / "draft"
-            if CHECKPOINTS:
+            goes_on = report(step, {"acc": candidate.sample["x"] * (step + 1)})
+            if CHECKPOINTS:  # after the report: a death in between would lose it
+                draft = candidate.directory / "draft"
                 draft.write_text(str(step + 1))
                 draft.replace(candidate.directory / "checkpoint")
-            if not report(step, {"acc": candidate.sample["x"] * (step + 1)}):
+            if not goes_on:
                 break
         return {"acc": candidate.sample["x"] * (step + 1)}
 
