@@ -12,7 +12,7 @@ since JSON has no numbers for them.
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2
 """Kept in `PRAGMA user_version`."""
 
 APPLICATION = 0x4C4E4153
@@ -38,7 +38,8 @@ CREATE TABLE trials (
     traceback TEXT,
     started REAL,
     finished REAL,
-    artifacts TEXT NOT NULL
+    artifacts TEXT NOT NULL,
+    budget INTEGER
 );
 CREATE TABLE reports (
     number INTEGER NOT NULL REFERENCES trials,

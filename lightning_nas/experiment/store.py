@@ -135,13 +135,15 @@ class SqliteStore:
 
     def trials(self) -> list[Trial]:
         """All trials by number, as they stand."""
-        space = self.description.space
+        space, objective = self.description.space, self.description.objective
         with _named(self._path):
             reports: dict[int, list[Intermediate]] = {}
-            for number, step, metrics in self._connection.execute(
+            for number, step, text in self._connection.execute(
                 "SELECT number, step, metrics FROM reports ORDER BY number, position"
             ):
-                reports.setdefault(number, []).append(Intermediate(step, _metrics(metrics)))
+                metrics = _metrics(text)
+                report = Intermediate(step, metrics, objective.score_of_report(metrics))
+                reports.setdefault(number, []).append(report)
             return [
                 Trial(
                     row["number"],
@@ -155,6 +157,7 @@ class SqliteStore:
                     row["started"],
                     row["finished"],
                     json.loads(row["artifacts"]),
+                    row["budget"],
                 )
                 for row in self._rows("SELECT * FROM trials ORDER BY number")
             ]
@@ -192,10 +195,11 @@ class SqliteStore:
             trial.started,
             trial.finished,
             json.dumps(dict(trial.artifacts)),
+            trial.budget,
         )
         # A trial whose beginning a power cut takes away is asked for again, under the same number.
         with self._transaction("FULL" if trial.status.is_final else "NORMAL") as now:
-            self._connection.execute("INSERT OR REPLACE INTO trials VALUES (?,?,?,?,?,?,?,?,?,?)", row)
+            self._connection.execute("INSERT OR REPLACE INTO trials VALUES (?,?,?,?,?,?,?,?,?,?,?)", row)
             self._connection.execute(
                 "INSERT INTO changes (number, status, reason, time) VALUES (?, ?, ?, ?)",
                 (trial.number, trial.status.value, trial.reason, now),
