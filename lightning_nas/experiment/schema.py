@@ -15,6 +15,9 @@ from __future__ import annotations
 VERSION = 2
 """Kept in `PRAGMA user_version`."""
 
+MIGRATIONS = {1: "ALTER TABLE trials ADD COLUMN budget INTEGER"}
+"""What turns a database of a version into one of the next. Readers take what an older one lacks for NULL."""
+
 APPLICATION = 0x4C4E4153
 """Kept in `PRAGMA application_id`: "LNAS"."""
 
