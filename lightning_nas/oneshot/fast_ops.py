@@ -54,7 +54,8 @@ def depthwise(x: Tensor, weight: Tensor, stride: int = 1, dilation: int = 1) -> 
         stride, dilation: of the convolution.
     """
     kernel = weight.shape[2]
-    if x.device.type == "cpu" and kernel == 5 and dilation == 1 and weight.requires_grad:
+    is_plain = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    if is_plain and kernel == 5 and dilation == 1 and weight.requires_grad:
         return _Depthwise5x5.apply(x, weight, stride)  # type: ignore[no-any-return, no-untyped-call]
     padding = dilation * (kernel // 2)
     return F.conv2d(x, weight, None, stride, padding, dilation, weight.shape[0])
