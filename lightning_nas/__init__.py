@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lightning_nas import nn as nn
     from lightning_nas import oneshot as oneshot
     from lightning_nas import space as space
+    from lightning_nas import stopping as stopping
     from lightning_nas import strategies as strategies
     from lightning_nas.errors import ExperimentError as ExperimentError
     from lightning_nas.errors import ExportError as ExportError
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_PARTS = ("evaluators", "hub", "mutables", "nn", "oneshot", "space", "strategies")
+_PARTS = ("evaluators", "hub", "mutables", "nn", "oneshot", "space", "stopping", "strategies")
 
 _NAMES = {
     "Candidate": "trial",

@@ -40,7 +40,8 @@ _current: ContextVar[RunningTrial | None] = ContextVar("lightning_nas_current_tr
 @contextlib.contextmanager
 def running(candidate: Candidate, report: Report) -> Iterator[RunningTrial]:
     """Makes `candidate` the current trial within the `with` block."""
-    trial = RunningTrial(candidate, report)
+    # What goes on from a checkpoint counts on; what begins anew reports the same steps again.
+    trial = RunningTrial(candidate, report, steps=0 if candidate.resume_from is None else candidate.steps)
     token = _current.set(trial)
     try:
         yield trial
@@ -48,11 +49,13 @@ def running(candidate: Candidate, report: Report) -> Iterator[RunningTrial]:
         _current.reset(token)
 
 
-def report_intermediate_result(value: Any) -> None:
+def report_intermediate_result(value: Any, *, step: int | None = None) -> None:
     """Reports progress of the current trial: a number, or a dict of numbers.
 
-    The step counts the calls from 0. Outside a trial the value is logged and nothing else happens,
-    so the same script runs on its own.
+    The step counts the calls from 0; in a trial that goes on from a checkpoint, from where it was paused. A
+    function that writes checkpoints between its reports had better give `step` itself. One that may be paused
+    writes its checkpoint before it reports. Outside a trial the value is logged and nothing else happens, so
+    the same script runs on its own.
 
     Raises:
         TrialStopped: if a stopping rule ends the trial here. Let it pass.
@@ -63,8 +66,8 @@ def report_intermediate_result(value: Any) -> None:
     if trial is None:
         _log.info("Intermediate result (no trial is running): %s", metrics)
         return
-    step = trial.steps
-    trial.steps += 1
+    step = trial.steps if step is None else step
+    trial.steps = step + 1
     if not trial.report(step, metrics):
         raise TrialStopped(f"stopped by a stopping rule at step {step}")
 

@@ -36,10 +36,19 @@ class Status(str, Enum):
 
 @dataclass(frozen=True)
 class Intermediate:
-    """One report of a running trial: `step` counts from 0 (an epoch, unless the user says otherwise)."""
+    """One report of a running trial.
+
+    Args:
+        step: counts from 0 (an epoch, unless the user says otherwise).
+        metrics: what was reported.
+        score: the objective in this report, turned so that higher is better; -inf where it is not finite,
+            None where it is not reported (see `Objective.score_of_report`). It follows from the metrics, so
+            reports are compared without it.
+    """
 
     step: int
     metrics: Mapping[str, float]
+    score: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -50,14 +59,17 @@ class Trial:
         number: counts from 0 in the order in which samples were asked for.
         sample: the active labels and their values.
         status: see `Status`.
-        metrics: the final metrics; empty until the trial is completed or stopped.
-        score: the objective turned so that higher is better; None while unknown, and for good
+        metrics: the final metrics; empty until the trial is completed or stopped. A trial that a stopping
+            rule paused has those of its last report, also once it goes on.
+        score: the objective in `metrics` turned so that higher is better; None while unknown, and for good
             when the trial failed.
         intermediate: the reports so far, in the order they came.
         traceback: of the exception that ended a failed trial.
-        reason: one line on why the trial failed or was stopped.
-        started, finished: Unix time in seconds.
+        reason: one line on why the trial failed, was stopped or paused.
+        started, finished: Unix time in seconds, of the last attempt.
         artifacts: `{name: path}`, paths relative to the experiment's folder.
+        budget: how many steps the trial may take before its stopping rule is asked about it; a trial that
+            the rule paused has used it up. None: the rule is asked at each report.
     """
 
     number: int
@@ -71,6 +83,17 @@ class Trial:
     started: float | None = None
     finished: float | None = None
     artifacts: Mapping[str, str] = field(default_factory=dict)
+    budget: int | None = None
+
+    @property
+    def steps(self) -> int:
+        """How many steps it has taken, by its last report; 0 before the first."""
+        return self.intermediate[-1].step + 1 if self.intermediate else 0
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a stopping rule paused it: it goes on only if the rule says so."""
+        return self.status is Status.PAUSED and self.budget is not None and self.steps >= self.budget
 
     @property
     def duration_s(self) -> float | None:
@@ -97,6 +120,11 @@ class Candidate:
             model (a plain hyper-parameter space).
         directory: the trial's own folder; it exists.
         resume_from: a checkpoint written by an earlier attempt of this trial, or None.
+        may_pause: whether the trial may be told to stop only to go on later. An evaluator that can then
+            leaves a checkpoint, named `checkpoint`, in `directory`; one that cannot begins anew.
+        budget: after how many steps, earlier attempts included, the stopping rule looks at the trial again;
+            None if it does so at each report. What Hyperband calls the budget of a configuration.
+        steps: how many steps earlier attempts have reported.
     """
 
     number: int
@@ -104,6 +132,9 @@ class Candidate:
     build: Callable[[], Any]
     directory: Path
     resume_from: Path | None = None
+    may_pause: bool = False
+    budget: int | None = None
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -169,6 +200,18 @@ class Objective:
         if not math.isfinite(value):
             raise MetricError(f"The objective {name!r} must be finite, but is {value}.")
         return value if self.direction(name) == "max" else -value
+
+    def score_of_report(self, metrics: Mapping[str, float]) -> float | None:
+        """As `score`, but -inf, worse than all, for a value that is not finite, and None for one that is missing.
+
+        >>> Objective("acc").score_of_report({"acc": float("nan")}), Objective("acc").score_of_report({})
+        (-inf, None)
+        """
+        try:
+            name = self.name_in(metrics)
+        except MetricError:
+            return None
+        return self.score(metrics) if math.isfinite(metrics[name]) else -math.inf
 
 
 def best(trials: Sequence[Trial], k: int = 1) -> list[Trial]:

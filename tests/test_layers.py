@@ -30,6 +30,7 @@ PARTS: dict[str, tuple[int, set[str]]] = {
     "trial": (2, {"numpy"}),
     "report": (2, {"numpy"}),
     "strategies": (3, {"numpy"}),
+    "stopping": (3, {"numpy"}),
     "mutables": (3, {"numpy", "networkx"} | TORCH),
     "nn": (3, TORCH),
     "evaluators": (4, {"numpy"} | TORCH | LIGHTNING),
@@ -38,6 +39,7 @@ PARTS: dict[str, tuple[int, set[str]]] = {
     "digits": (4, {"numpy"} | TORCH),
     "oneshot": (5, {"numpy"} | TORCH | LIGHTNING),
     "experiment": (6, {"cloudpickle", "numpy", "rich"}),
+    "hpo": (7, {"numpy"} | TORCH | LIGHTNING),
     "demo": (7, {"numpy", "rich"} | TORCH | LIGHTNING),
     "cli": (8, {"rich"}),
 }

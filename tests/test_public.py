@@ -55,6 +55,7 @@ PUBLIC = [
     "report_final_result",
     "report_intermediate_result",
     "space",
+    "stopping",
     "strategies",
 ]
 

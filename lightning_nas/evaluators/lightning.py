@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import nn
 from lightning_nas.errors import MetricError
 from lightning_nas.evaluators.artifacts import Recorder
 from lightning_nas.evaluators.callback import ReportCallback, logged_metrics
+from lightning_nas.evaluators.pausing import CHECKPOINT, pause_checkpoint
 from lightning_nas.evaluators.quiet import quiet
 from lightning_nas.evaluators.roots import common_root, is_a
 from lightning_nas.report import current_sample, output_directory, resume_checkpoint, running
@@ -73,8 +75,23 @@ class LightningEvaluator:
         if not callable(self.trainer):
             _check_trainer(self.trainer)
 
+    @property
+    def max_steps(self) -> int | None:
+        """How many reports a trial makes that is never stopped; None if the Trainer's arguments do not tell.
+
+        They tell if they have `max_epochs`, and no other limit, and the Trainer validates at ends of epochs.
+        """
+        arguments = {} if callable(self.trainer) else self.trainer
+        epochs, every = arguments.get("max_epochs"), arguments.get("check_val_every_n_epoch", 1)
+        others = ("max_steps", "max_time", "val_check_interval", "fast_dev_run")
+        if not (isinstance(epochs, int) and isinstance(every, int)) or any(n in arguments for n in others):
+            return None
+        return epochs // every if epochs >= every >= 1 else None
+
     def evaluate(self, candidate: Candidate, report: Report) -> Metrics:
         """Trains the candidate's model, from `candidate.resume_from` on if it is given.
+
+        If the candidate may be paused, a training that is told to stop leaves a checkpoint (see `pausing`).
 
         Returns:
             Every metric the module has logged, at its last value; what it gave `report_final_result` too.
@@ -88,7 +105,8 @@ class LightningEvaluator:
         with running(candidate, report) as trial, Recorder() as recorder:
             model = candidate.build()
             recorder.watch(model)
-            trainer = self._train(model, report, (), candidate.resume_from)
+            checkpoint = candidate.directory / CHECKPOINT if candidate.may_pause else None
+            trainer = self._train(model, report, (), candidate.resume_from, checkpoint)
             if trainer.is_global_zero:
                 recorder.save(candidate.directory)
             metrics = {**logged_metrics(trainer), **(trial.final or {})}
@@ -112,7 +130,14 @@ class LightningEvaluator:
         """
         return logged_metrics(self._train(model, report, callbacks, resume_checkpoint()))
 
-    def _train(self, model: nn.Module, report: Report, callbacks: Sequence[Any], checkpoint: Any) -> Any:
+    def _train(
+        self,
+        model: nn.Module,
+        report: Report,
+        callbacks: Sequence[Any],
+        checkpoint: Any,
+        pause_to: Path | None = None,
+    ) -> Any:
         """Fits `model` and returns the Trainer that did it."""
         callbacks = [*callbacks, ReportCallback(report)]
         data = {
@@ -127,11 +152,14 @@ class LightningEvaluator:
             hints = [*_as_list(arguments.get("callbacks")), *_as_list(arguments.get("logger"))]
             module = self._module(model, common_root(things, hints))
             lightning = common_root([module, *things], hints)
+            last = [] if pause_to is None else [pause_checkpoint(lightning, pause_to)]
             if trainer is None:
                 trainer = lightning.Trainer(**_with_defaults(arguments, callbacks))
             else:
                 # Before checkpoint callbacks, which Lightning keeps at the end.
                 trainer.callbacks[:0] = callbacks
+            # Now that the Trainer is made: `enable_checkpointing` is for the user's checkpoints.
+            trainer.callbacks += last
             _fit(trainer, module, ckpt_path=checkpoint, **data)
         return trainer
 

@@ -66,6 +66,11 @@ class Classification:
             trainer_kwargs,
         )
 
+    @property
+    def max_steps(self) -> int | None:
+        """See `LightningEvaluator.max_steps`."""
+        return self._evaluator.max_steps
+
     def evaluate(self, candidate: Candidate, report: Report) -> Metrics:
         """See `LightningEvaluator.evaluate`."""
         return self._evaluator.evaluate(candidate, report)
@@ -115,6 +120,11 @@ class Regression:
             seed,
             trainer_kwargs,
         )
+
+    @property
+    def max_steps(self) -> int | None:
+        """See `LightningEvaluator.max_steps`."""
+        return self._evaluator.max_steps
 
     def evaluate(self, candidate: Candidate, report: Report) -> Metrics:
         """See `LightningEvaluator.evaluate`."""

@@ -2,7 +2,7 @@
 
 from lightning_nas.experiment.description import Description
 from lightning_nas.experiment.experiment import Experiment
-from lightning_nas.experiment.loop import Stopping
+from lightning_nas.experiment.runners.attempt import trial_seed
 from lightning_nas.experiment.store import Change, SqliteStore, Store
 
-__all__ = ["Change", "Description", "Experiment", "SqliteStore", "Stopping", "Store"]
+__all__ = ["Change", "Description", "Experiment", "SqliteStore", "Store", "trial_seed"]

@@ -89,7 +89,7 @@ class Silence:
 
 
 class Lines:
-    """A line on the standard output for each trial that ends."""
+    """A line on the standard output for each trial that ends, or is paused by its stopping rule."""
 
     def __init__(self, objective: Objective, max_trials: int | None) -> None:
         self._objective = objective
@@ -102,13 +102,16 @@ class Lines:
         sys.stdout.flush()
 
     def show(self, trials: Sequence[Trial], changed: Trial | None) -> None:
-        """Prints `changed` if it has ended."""
-        if changed is None or not changed.status.is_final:
+        """Prints `changed` if it has ended or is held."""
+        if changed is None or not _is_done(changed):
             return
         total = f"/{self._limit}" if self._limit is not None else ""
-        done = sum(trial.status.is_final for trial in trials)
+        done = sum(map(_is_done, trials))
         result = changed.reason or metric_text(changed, self._objective)
-        line = f"[{done}{total}] trial {changed.number} {changed.status.value} in {duration_text(changed.duration_s)}"
+        when = (
+            f"after {changed.steps} steps" if changed.is_held else f"in {duration_text(changed.duration_s)}"
+        )
+        line = f"[{done}{total}] trial {changed.number} {changed.status.value} {when}"
         print(f"{line}: {result}  {sample_text(changed)}", flush=True)
 
     def say(self, text: str) -> None:
@@ -154,9 +157,7 @@ class LiveTable:
         """Redraws, if that is due and no thread does it."""
         self._trials = trials
         if self._done_before is None:
-            self._done_before = sum(trial.status.is_final for trial in trials) - bool(
-                changed and changed.status.is_final
-            )
+            self._done_before = sum(map(_is_done, trials)) - bool(changed and _is_done(changed))
         if not self._live.auto_refresh and time.monotonic() - self._drawn > _REDRAW_S:
             self._live.refresh()
             self._drawn = time.monotonic()
@@ -179,7 +180,7 @@ class LiveTable:
         from rich.table import Table
 
         trials = list(self._trials)
-        done = sum(trial.status.is_final for trial in trials)
+        done = sum(map(_is_done, trials))
         elapsed = time.monotonic() - self._began
         parts = [f"{done}" if self._limit is None else f"{done}/{self._limit}", duration_text(elapsed)]
         here = done - (self._done_before or 0)
@@ -187,7 +188,9 @@ class LiveTable:
             parts.append(f"{duration_text(elapsed / here * (self._limit - done))} left")
         counts = Counter(trial.status for trial in trials)
         parts += [
-            f"{counts[status]} {status.value}" for status in (Status.STOPPED, Status.FAILED) if counts[status]
+            f"{counts[status]} {status.value}"
+            for status in (Status.PAUSED, Status.STOPPED, Status.FAILED)
+            if counts[status]
         ]
         row = Table.grid(padding=(0, 1))
         bar = ProgressBar(total=self._limit, completed=done, width=30, pulse=self._limit is None)
@@ -227,6 +230,11 @@ class LiveTable:
 
 
 _STYLES = {Status.COMPLETED: "", Status.STOPPED: "yellow", Status.FAILED: "red"}
+
+
+def _is_done(trial: Trial) -> bool:
+    """Whether it has ended, or waits for its stopping rule, perhaps for ever."""
+    return trial.status.is_final or trial.is_held
 
 
 def metric_text(trial: Trial, objective: Objective) -> str:

@@ -16,12 +16,12 @@ from lightning_nas.experiment.description import Description, describe
 from lightning_nas.experiment.display import Display, make_display, metric_text
 from lightning_nas.experiment.environment import environment, visible_gpus
 from lightning_nas.experiment.interrupts import Interrupts
-from lightning_nas.experiment.loop import Ending, Loop, Plan, Stopping
+from lightning_nas.experiment.loop import Ending, Loop, Plan
 from lightning_nas.experiment.model import model_and_space, with_graph_keys
 from lightning_nas.experiment.one_shot import Derived, is_one_shot
 from lightning_nas.experiment.one_shot import check as check_one_shot
 from lightning_nas.experiment.runners import InProcessRunner, ProcessRunner, Runner, Work
-from lightning_nas.experiment.settings import check_at_least, new_directory, seconds
+from lightning_nas.experiment.settings import check_at_least, fitted_rule, new_directory, seconds
 from lightning_nas.experiment.store import DATABASE, SqliteStore, Store
 from lightning_nas.space import Domain, SearchSpace
 from lightning_nas.trial import Mode, Objective, Status, Trial, best
@@ -29,6 +29,7 @@ from lightning_nas.trial import Mode, Objective, Status, Trial, best
 if TYPE_CHECKING:
     from lightning_nas.evaluators import Evaluator
     from lightning_nas.oneshot import OneShot
+    from lightning_nas.stopping import StoppingRule
     from lightning_nas.strategies import Strategy
 
 RunnerName = Literal["processes", "inprocess"]
@@ -61,7 +62,9 @@ class Experiment:
             numpy and torch are seeded with in it.
         runner: "processes" runs each trial in a fresh process; "inprocess" runs one after another
             in this one, for debugging.
-        stopping: a rule that may end trials early, at a report.
+        stopping: a rule that may end trials early, at a report, or pause them and let them go on later
+            (see `lightning_nas.stopping`). A trial that is still paused at the end stays so, with the
+            metrics of its last report; it does not compete for `best`.
         max_consecutive_failures: ends a hopeless search; None never does. Counted anew in each run.
         export: whether the best model is also exported as code and ONNX when a search with a model
             ends.
@@ -100,7 +103,7 @@ class Experiment:
         mode: Mode | None = None,
         seed: int = 0,
         runner: RunnerName = "processes",
-        stopping: Stopping | None = None,
+        stopping: StoppingRule | None = None,
         max_consecutive_failures: int | None = 10,
         export: bool = True,
         progress: bool | None = None,
@@ -125,6 +128,7 @@ class Experiment:
         self._max_duration_s = None if max_duration is None else seconds(max_duration)
         self._objective = Objective(objective, mode)
         self._one_shot: Any = strategy if searches else None
+        stopping = fitted_rule(stopping, evaluator, max_trials)
         self._seeking: Any = (
             Derived(describe(strategy)) if searches else with_graph_keys(strategy, self._model, self.space)
         )

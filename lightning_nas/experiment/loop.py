@@ -5,24 +5,25 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from lightning_nas.errors import MetricError, StoreError
 from lightning_nas.experiment import folder
 from lightning_nas.experiment.best import keep_best, kept_number
 from lightning_nas.experiment.display import Display
 from lightning_nas.experiment.interrupts import Interrupts
+from lightning_nas.experiment.runners.attempt import trial_seed
 from lightning_nas.experiment.runners.protocol import Job, Outcome, Runner
 from lightning_nas.experiment.store import Store
+from lightning_nas.stopping import PausingRule
 from lightning_nas.strategies import generator
 from lightning_nas.trial import Intermediate, Status, Trial, best
 
 if TYPE_CHECKING:
+    from lightning_nas.stopping import StoppingRule
     from lightning_nas.strategies import Strategy
 
 _POLL_S = 0.2
@@ -36,25 +37,12 @@ _ARTIFACTS = {
 }
 
 
-class Stopping(Protocol):
-    """A rule that may end a running trial early."""
-
-    def decide(self, trial: Trial, trials: Sequence[Trial]) -> Literal["go", "stop"]:
-        """Whether `trial`, whose last report is new, goes on.
-
-        Args:
-            trial: the one that reported; it is also among `trials`.
-            trials: all so far.
-        """
-        ...
-
-
 @dataclass(frozen=True)
 class Plan:
     """How a search is to be run; see `Experiment` for the words."""
 
     strategy: Strategy
-    stopping: Stopping | None
+    stopping: StoppingRule | None
     directory: Path
     max_trials: int | None
     max_duration_s: float | None
@@ -84,7 +72,8 @@ class Loop:
     """Runs trials until the budget is spent, the strategy has no more, or someone interrupts.
 
     Each change is in the store before anything else learns of it. Trials that a former driver left
-    running are run again first, with their number, sample and checkpoint.
+    running are run again first, with their number, sample and checkpoint. Then come the paused ones that
+    the stopping rule lets go on, and then new samples.
     """
 
     def __init__(self, plan: Plan, store: Store, display: Display, interrupts: Interrupts) -> None:
@@ -96,10 +85,12 @@ class Loop:
         self._objective = store.description.objective
         self.trials = store.trials()
         self._best = next(iter(best(self.trials)), None)
-        self._waiting = deque(trial.number for trial in self.trials if not trial.status.is_final)
+        self._pausing = plan.stopping if isinstance(plan.stopping, PausingRule) else None
+        left = (trial for trial in self.trials if not trial.status.is_final)
+        self._waiting = deque(t.number for t in left if self._pausing is None or not t.is_held)
         self._running: set[int] = set()
         self._silent: set[int] = set()  # running, but without a report in this attempt
-        self._stopped: dict[int, str] = {}
+        self._ends: dict[int, tuple[Status, str]] = {}  # running, but told to stop: as what, and why
         self._failures = 0
         self._is_exhausted = False
         spent = sum(run["seen"] - run["started"] for run in store.runs())
@@ -118,6 +109,7 @@ class Loop:
         """
         if self._best is not None and kept_number(self._plan.directory) != self._best.number:
             keep_best(self._plan.directory, self._best)
+        self._hold_what_was_to_pause()
         ending = self._why_not_start()
         if ending is not None:
             return ending
@@ -163,7 +155,7 @@ class Loop:
             return Ending(f"the last {self._failures} trials all failed", is_hopeless=True)
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return Ending("max_duration is over")
-        if self._waiting:
+        if self._waiting or self._held() is not None:
             return None
         if plan.max_trials is not None and number >= plan.max_trials:
             return Ending(f"all {number} trials are done")
@@ -172,17 +164,50 @@ class Loop:
         return None
 
     def _next(self) -> Trial | None:
-        """The next trial: one that a former driver left, or a new one; None if the strategy has no more."""
+        """The next trial: left by a former driver, paused, or new; None if the strategy has no more."""
         if self._waiting:
             trial = self.trials[self._waiting.popleft()]
-            return replace(trial, status=Status.RUNNING, reason="taken up again")
+            return self._granted(replace(trial, status=Status.RUNNING, reason="taken up again"))
+        number = self._held()
+        if number is not None:
+            trial = self.trials[number]
+            reason = f"goes on after {trial.steps} steps"
+            return self._granted(replace(trial, status=Status.RUNNING, reason=reason))
         number = len(self.trials)
         if self._is_search(number):
             return Trial(number, {})
         strategy = self._plan.strategy
         rng = generator(strategy, self._store.description.seed, number)
         sample = strategy.ask(self._space, self.trials, rng)
-        return None if sample is None else Trial(number, self._space.check(sample))
+        return None if sample is None else self._granted(Trial(number, self._space.check(sample)))
+
+    def _held(self) -> int | None:
+        """The number of the paused trial that is to go on, if any."""
+        number = None if self._pausing is None else self._pausing.resume(self.trials)
+        if number is not None and not (0 <= number < len(self.trials) and self.trials[number].is_held):
+            raise ValueError(f"`resume` must name a paused trial, but {self._pausing} said {number!r}.")
+        return number
+
+    def _granted(self, trial: Trial) -> Trial:
+        """`trial` with the steps it may take before the rule is asked about it."""
+        if self._pausing is None:
+            return replace(trial, budget=None)
+        budget = self._pausing.budget(trial, self.trials)
+        if trial.budget is not None:
+            # What was decided stays so, also where the same steps are taken anew for want of a checkpoint.
+            decided = trial.steps + 1 if self.trials[trial.number].is_held else trial.budget
+            budget = max(decided, budget or 0)
+        return replace(trial, budget=budget)
+
+    def _hold_what_was_to_pause(self) -> None:
+        """Takes the decisions that former drivers died before: a report was stored, its pause was not."""
+        for number in list(self._waiting) if self._pausing is not None else ():
+            trial = self.trials[number]
+            is_due = trial.status is Status.RUNNING and trial.steps >= max(1, trial.budget or 0)
+            if is_due and self._decision(trial)[0] is Status.PAUSED:
+                self._waiting.remove(number)
+                self.trials[number] = _paused(trial, "paused on resume")
+                self._store.write(self.trials[number])
 
     def _is_search(self, number: int) -> bool:
         return self._plan.begins_with_search and number == 0
@@ -196,7 +221,6 @@ class Loop:
             self.trials[trial.number] = trial
         directory = self._plan.directory / folder.trial_folder(trial.number)
         checkpoint = self._artifacts(trial.number).get("checkpoint")
-        seeds = np.random.SeedSequence([self._store.description.seed, trial.number])
         self._running.add(trial.number)
         self._silent.add(trial.number)
         runner.submit(
@@ -204,9 +228,12 @@ class Loop:
                 trial.number,
                 trial.sample,
                 directory,
-                int(seeds.generate_state(1)[0]),
+                trial_seed(self._store.description.seed, trial.number),
                 None if checkpoint is None else self._plan.directory / checkpoint,
                 self._is_search(trial.number),
+                self._pausing is not None,
+                trial.budget,
+                trial.steps,
             )
         )
         self._display.show(self.trials, trial)
@@ -219,23 +246,48 @@ class Loop:
             # What an earlier attempt reported is kept as far as this one did not go back.
             self._silent.discard(number)
             reports = tuple(report for report in reports if report.step < step)
-        report = Intermediate(step, dict(metrics))
+        report = Intermediate(step, dict(metrics), self._objective.score_of_report(metrics))
         self._store.report(number, len(reports), report)
         trial = self.trials[number] = replace(trial, intermediate=(*reports, report))
         self._display.show(self.trials, trial)
-        if self._plan.stopping is not None and number not in self._stopped:
-            decision = self._plan.stopping.decide(trial, self.trials)
-            if decision not in ("go", "stop"):
-                raise ValueError(
-                    f"A stopping rule answers 'go' or 'stop', but {self._plan.stopping} said {decision!r}."
-                )
-            if decision == "stop":
-                self._stopped[number] = f"stopped by {type(self._plan.stopping).__name__} at step {step}"
-        return number not in self._stopped
+        if number not in self._ends and (trial.budget is None or trial.steps >= trial.budget):
+            self._decide(trial)
+        return number not in self._ends
+
+    def _decide(self, trial: Trial) -> None:
+        """Asks the stopping rule about a trial that has just reported."""
+        status, reason = self._decision(trial)
+        if status is Status.RUNNING:
+            return
+        self._ends[trial.number] = status, reason
+        if status is Status.PAUSED:
+            # At once: a trial that dies before it ends must not run past the decision on resume.
+            self._store.write(_paused(trial, reason))
+
+    def _decision(self, trial: Trial) -> tuple[Status, str]:
+        """What the rule makes of a trial: RUNNING, PAUSED, STOPPED, or FAILED for want of its metric; and why."""
+        rule = self._plan.stopping
+        if rule is None or self._is_search(trial.number):
+            return Status.RUNNING, ""
+        try:
+            decision = rule.decide(trial, self.trials)
+        except MetricError as error:
+            return Status.FAILED, f"MetricError: {error}"
+        statuses = {"go": Status.RUNNING, "stop": Status.STOPPED}
+        if self._pausing is not None:
+            statuses["pause"] = Status.PAUSED
+        if decision not in statuses:
+            raise ValueError(
+                f"A stopping rule answers {' or '.join(map(repr, statuses))}, but {rule} said {decision!r}."
+            )
+        status = statuses[decision]
+        return status, f"{status.value} by {type(rule).__name__} at step {trial.steps - 1}"
 
     def _finish(self, outcome: Outcome) -> None:
         number = outcome.number
-        trial = replace(self._judge(outcome), finished=time.time(), artifacts=self._artifacts(number))
+        trial = self._judge(outcome)
+        finished = None if trial.status is Status.PAUSED else time.time()
+        trial = replace(trial, finished=finished, artifacts=self._artifacts(number))
         self._store.write(trial)
         self.trials[number] = trial
         self._running.discard(number)
@@ -249,18 +301,23 @@ class Loop:
 
     def _judge(self, outcome: Outcome) -> Trial:
         """How the trial of `outcome` ended."""
-        trial = replace(self.trials[outcome.number], reason=self._stopped.pop(outcome.number, None))
+        trial = self.trials[outcome.number]
+        status, reason = self._ends.pop(outcome.number, (Status.COMPLETED, None))
+        trial = replace(trial, status=status, reason=reason, metrics={}, score=None)
         if outcome.metrics is None:
             return replace(trial, status=Status.FAILED, reason=outcome.reason, traceback=outcome.traceback)
+        if status is Status.FAILED:
+            return trial
+        if reason is not None and status is Status.PAUSED:
+            return _paused(trial, reason)
         trial = replace(trial, metrics=outcome.metrics)
         if outcome.sample is not None:  # a search competes with no one: what it derived does
-            return replace(trial, sample=self._space.check(outcome.sample), status=Status.COMPLETED)
-        status = Status.COMPLETED if trial.reason is None else Status.STOPPED
+            return replace(trial, sample=self._space.check(outcome.sample))
         try:
-            return replace(trial, status=status, score=self._objective.score(outcome.metrics))
+            return replace(trial, score=self._objective.score(outcome.metrics))
         except MetricError as error:
             if status is Status.STOPPED:
-                return replace(trial, status=status)
+                return trial
             return replace(trial, status=Status.FAILED, reason=f"MetricError: {error}")
 
     def _artifacts(self, number: int) -> dict[str, str]:
@@ -277,9 +334,28 @@ class Loop:
     def _put_aside(self) -> None:
         """Says in the store of what was running that it no longer does."""
         for number in sorted(self._running):
-            reason = "the search broke off; runs again on resume"
-            trial = replace(self.trials[number], status=Status.PAUSED, reason=reason)
+            status, reason = self._ends.get(number, (None, ""))
+            if status is Status.PAUSED:
+                trial = _paused(self.trials[number], reason)
+            else:
+                reason = "the search broke off; runs again on resume"
+                trial = replace(self.trials[number], status=Status.PAUSED, reason=reason)
+                if trial.is_held:  # it was told to go on
+                    trial = replace(trial, budget=trial.steps + 1)
             self.trials[number] = trial
             with contextlib.suppress(StoreError):  # the next driver finds it running, which is as good
                 self._store.write(trial)
         self._running.clear()
+
+
+def _paused(trial: Trial, reason: str) -> Trial:
+    """`trial` as its stopping rule holds it, with what its last report says of it."""
+    last = trial.intermediate[-1]
+    return replace(
+        trial,
+        status=Status.PAUSED,
+        reason=reason,
+        metrics=last.metrics,
+        score=last.score,
+        budget=trial.steps,
+    )

@@ -12,8 +12,11 @@ since JSON has no numbers for them.
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2
 """Kept in `PRAGMA user_version`."""
+
+MIGRATIONS = {1: "ALTER TABLE trials ADD COLUMN budget INTEGER"}
+"""What turns a database of a version into one of the next. Readers take what an older one lacks for NULL."""
 
 APPLICATION = 0x4C4E4153
 """Kept in `PRAGMA application_id`: "LNAS"."""
@@ -38,7 +41,8 @@ CREATE TABLE trials (
     traceback TEXT,
     started REAL,
     finished REAL,
-    artifacts TEXT NOT NULL
+    artifacts TEXT NOT NULL,
+    budget INTEGER
 );
 CREATE TABLE reports (
     number INTEGER NOT NULL REFERENCES trials,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = r"(\d+(?:\.\d*)?|\.\d+)\s*([smhd])\s*"
@@ -35,6 +37,35 @@ def check_at_least(minimum: int, **settings: int | None) -> None:
     for name, value in settings.items():
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < minimum):
             raise ValueError(f"`{name}` must be an integer of at least {minimum}, but got {value!r}.")
+
+
+def fitted_rule(rule: Any, evaluator: Any, max_trials: int | None) -> Any:
+    """A stopping rule whose `max_steps`, where it has one that is None, is the evaluator's.
+
+    Raises:
+        TypeError: if it is no stopping rule.
+        ValueError: if the evaluator does not tell, or the rule needs more trials for one to run to its end.
+    """
+    if rule is None:
+        return None
+    name = type(rule).__name__
+    if isinstance(rule, type) or not callable(getattr(rule, "decide", None)):
+        raise TypeError(f"`stopping` must be an object with a method `decide`, but got {rule!r}.")
+    if dataclasses.is_dataclass(rule) and getattr(rule, "max_steps", 0) is None:
+        steps = getattr(evaluator, "max_steps", None)
+        if steps is None:
+            raise ValueError(
+                f"Give {name} `max_steps`, the number of reports of a trial that is never stopped: this evaluator "
+                "does not tell."
+            )
+        rule = dataclasses.replace(rule, max_steps=steps)  # type: ignore[type-var]
+    needed = getattr(rule, "trials_needed", None)
+    if needed is not None and max_trials is not None and max_trials < needed:
+        raise ValueError(
+            f"{rule} needs {needed} trials for one that is sure to run to its end, but got max_trials={max_trials}. "
+            "Give more trials, or fewer rungs."
+        )
+    return rule
 
 
 def new_directory() -> Path:

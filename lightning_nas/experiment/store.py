@@ -126,22 +126,25 @@ class SqliteStore:
                 _read_only(path) if purpose == "read" else sqlite3.connect(path, isolation_level=None)
             )
             stack.callback(connection.close)
-            _check_version(connection, path)
+            version = _version(connection, path)
             if purpose == "write":
                 connection.execute("PRAGMA journal_mode = WAL")
+                _migrate(connection, version)
             store = cls(connection, path)
             stack.pop_all()
             return store
 
     def trials(self) -> list[Trial]:
         """All trials by number, as they stand."""
-        space = self.description.space
+        space, objective = self.description.space, self.description.objective
         with _named(self._path):
             reports: dict[int, list[Intermediate]] = {}
-            for number, step, metrics in self._connection.execute(
+            for number, step, text in self._connection.execute(
                 "SELECT number, step, metrics FROM reports ORDER BY number, position"
             ):
-                reports.setdefault(number, []).append(Intermediate(step, _metrics(metrics)))
+                metrics = _metrics(text)
+                report = Intermediate(step, metrics, objective.score_of_report(metrics))
+                reports.setdefault(number, []).append(report)
             return [
                 Trial(
                     row["number"],
@@ -155,6 +158,7 @@ class SqliteStore:
                     row["started"],
                     row["finished"],
                     json.loads(row["artifacts"]),
+                    row.get("budget"),
                 )
                 for row in self._rows("SELECT * FROM trials ORDER BY number")
             ]
@@ -192,10 +196,11 @@ class SqliteStore:
             trial.started,
             trial.finished,
             json.dumps(dict(trial.artifacts)),
+            trial.budget,
         )
         # A trial whose beginning a power cut takes away is asked for again, under the same number.
         with self._transaction("FULL" if trial.status.is_final else "NORMAL") as now:
-            self._connection.execute("INSERT OR REPLACE INTO trials VALUES (?,?,?,?,?,?,?,?,?,?)", row)
+            self._connection.execute("INSERT OR REPLACE INTO trials VALUES (?,?,?,?,?,?,?,?,?,?,?)", row)
             self._connection.execute(
                 "INSERT INTO changes (number, status, reason, time) VALUES (?, ?, ?, ?)",
                 (trial.number, trial.status.value, trial.reason, now),
@@ -286,15 +291,25 @@ def _read_only(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(uri + "&immutable=1", uri=True, isolation_level=None)
 
 
-def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    """The version of a database's tables, which is one that can be read."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != schema.APPLICATION:
         raise StoreError(f"{path} is a database, but not one of lightning-nas.")
-    if version != schema.VERSION:
+    if not 1 <= version <= schema.VERSION:
         raise StoreError(
-            f"{path} has schema version {version}, but this lightning-nas reads version {schema.VERSION}; "
+            f"{path} has schema version {version}, but this lightning-nas reads versions up to {schema.VERSION}; "
             "use the version that wrote it, or a newer one."
+        )
+    return int(version)
+
+
+def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Brings a database up to date, one version at a time, each as a whole."""
+    for old in range(version, schema.VERSION):
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {schema.MIGRATIONS[old]}; PRAGMA user_version = {old + 1}; COMMIT;"
         )
 
 

@@ -16,18 +16,13 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from lightning_nas.errors import SearchError
+from lightning_nas.evaluators.random_states import gathered, random_states, set_random_states
 from lightning_nas.mutables import Choice
 from lightning_nas.oneshot.gap import Gap
-from lightning_nas.oneshot.halves import (
-    Stream,
-    halves,
-    random_states,
-    set_random_states,
-    whole,
-)
+from lightning_nas.oneshot.halves import Stream, halves, whole
 from lightning_nas.oneshot.health import Health, Watch, health_of
 from lightning_nas.oneshot.scoring import on_device
-from lightning_nas.oneshot.step import Reduce, Step, TrainingLoss, gathered, loss_scale, reducer, without_logs
+from lightning_nas.oneshot.step import Reduce, Step, TrainingLoss, loss_scale, reducer, without_logs
 from lightning_nas.oneshot.supernet import Supernet, relax
 from lightning_nas.oneshot.training_data import intercept_training_data
 from lightning_nas.report import output_directory

@@ -255,7 +255,7 @@ class FastCell:
         for part in self.parts:
             if part.kind != "skip":
                 order += [(row, part.column) for row in part.rows]
-        self._order = torch.tensor([row * n_candidates + column for row, column in order])
+        self._order = _index([row * n_candidates + column for row, column in order], torch.device("cpu"))
         # In training a pool has one row of statistics for each state, and all edges of a state share it.
         self._n_statistics: list[int] = []
         self._rows: list[int] = []
@@ -284,7 +284,7 @@ class FastCell:
         statistics = self._statistics(training)
         sizes = self._n_statistics if training else [len(norms) for norms in self.norms]
         sizes = [size * self.c for size in sizes]
-        norms = iter(list(zip(statistics[0].split(sizes), statistics[1].split(sizes))))
+        norms = iter(list(zip(*(torch.split(each, sizes) for each in statistics))))
         convolutions = iter(stacked)
         known = dict(enumerate(states))
         totals: dict[int, Tensor] = {}
@@ -318,21 +318,22 @@ class FastCell:
         flat = parameters_to_vector(conv.weight for stack in self.stacks for conv in stack)
         sizes = [len(stack) * stack[0].weight.numel() for stack in self.stacks]
         return [
-            part.view(-1, *stack[0].weight.shape[1:]) for part, stack in zip(flat.split(sizes), self.stacks)
+            part.view(-1, *stack[0].weight.shape[1:])
+            for part, stack in zip(torch.split(flat, sizes), self.stacks)
         ]
 
     def _spread_weights(self, weights: Tensor) -> tuple[list[Tensor], Iterator[Tensor]]:
         """The weights of the groups' `mixed`, (edges, terms), and the scales of the batch-norms."""
         if self._order.device != weights.device:
-            self._order = self._order.to(weights.device)
+            self._order = _index(self._order.tolist(), weights.device)
         chosen = weights.flatten().index_select(0, self._order)
-        matrices, scales = chosen.split([self._n_in_matrices, len(chosen) - self._n_in_matrices])
+        matrices, scales = torch.split(chosen, [self._n_in_matrices, len(chosen) - self._n_in_matrices])
         shapes = [(len(g.nodes), len(g.mixed) * len(g.states)) for g in self.groups]
         # The scales must be contiguous: the CPU's batch-norm takes others and silently returns wrong gradients.
         wide = scales.unsqueeze(1).expand(-1, self.c).flatten()
         sizes = [len(part.rows) * self.c for part in self.parts if part.kind != "skip"]
-        parts = matrices.split([rows * columns for rows, columns in shapes])
-        return [part.view(shape) for part, shape in zip(parts, shapes)], iter(wide.split(sizes))
+        parts = torch.split(matrices, [rows * columns for rows, columns in shapes])
+        return [part.view(shape) for part, shape in zip(parts, shapes)], iter(torch.split(wide, sizes))
 
     def _statistics(self, training: bool) -> Tensor:
         """Means and variances of all batch-norms, (2, channels): the running ones, or zeros to write to."""
@@ -352,6 +353,12 @@ class FastCell:
         batch = [means[row] for row in self._rows] + [variances[row] for row in self._rows]
         torch._foreach_lerp_(running, batch, self.momentum)
         torch._foreach_add_([m.num_batches_tracked for m in modules], 1)
+
+
+def _index(places: list[int], device: torch.device) -> Tensor:
+    """Places to select; Lightning validates in inference mode, whose tensors no gradient can use later."""
+    with torch.inference_mode(False):
+        return torch.tensor(places, device=device)
 
 
 def _terms(
@@ -395,7 +402,7 @@ def _terms(
                 F.conv2d(shared.relu[:, :, shift::2, shift::2], w[shift], groups=n).permute(0, 2, 3, 1)
                 for shift in (0, 1)
             ]
-            y = torch.cat([half.unflatten(3, (n * edges, -1)) for half in halves], 4)
+            y = torch.cat([torch.unflatten(half, 3, (n * edges, -1)) for half in halves], 4)
             wide.append(norm(y.flatten(3).permute(0, 3, 1, 2), norms[0], scale))
         else:
             y = x if part.kind == "skip" else part.operations[0][0](x)
@@ -407,12 +414,12 @@ def _terms(
             place = group.mixed.index(part) * n
             columns += range(place, place + n)
             rows = y.permute(0, 2, 3, 1)
-            mixed += [rows] if n == 1 else rows.unflatten(3, (n, -1)).unbind(3)
+            mixed += [rows] if n == 1 else torch.unflatten(rows, 3, (n, -1)).unbind(3)
     if apart:
         wide.append(join_rows(_sum(apart)))
     total = None
     if wide:
-        by_edge = _sum(wide).permute(0, 2, 3, 1).unflatten(3, (n, edges, -1))
+        by_edge = torch.unflatten(_sum(wide).permute(0, 2, 3, 1), 3, (n, edges, -1))
         total = by_edge.squeeze(3) if n == 1 else reduce(torch.add, by_edge.unbind(3))
     if mixed:
         terms = torch.stack(mixed)

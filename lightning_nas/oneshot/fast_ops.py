@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 def spread(x: Tensor, n: int, edges: int) -> Tensor:
     """Each of n states once for each of its edges: (b, n * c, h, w) -> (b, n * edges * c, h, w)."""
-    rows = x.permute(0, 2, 3, 1).unflatten(3, (n, 1, -1))
+    rows = torch.unflatten(x.permute(0, 2, 3, 1), 3, (n, 1, -1))
     return rows.expand(-1, -1, -1, -1, edges, -1).flatten(3).permute(0, 3, 1, 2)
 
 
@@ -28,19 +28,20 @@ def spread_phases(x: Tensor, n: int, edges: int) -> Tensor:
         Shape (2 * b, 2 * n * edges * c, h / 2, w / 2): rows 0, 2, ... of an image, then its rows 1, 3, ...;
         in each the channels of columns 0, 2, ..., then those of columns 1, 3, ....
     """
-    rows = x.permute(0, 2, 3, 1).unflatten(3, (n, 1, -1)).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
+    b, _, h, w = x.shape
+    rows = x.permute(0, 2, 3, 1).reshape(b, h // 2, 2, w // 2, 2, n, 1, -1)
     phases = rows.transpose(1, 2).expand(-1, -1, -1, -1, -1, -1, edges, -1)
     return phases.flatten(4).flatten(0, 1).permute(0, 3, 1, 2)
 
 
 def join_columns(x: Tensor) -> Tensor:
     """Puts columns back in order: (2 * b, 2 * c, h / 2, w / 2) -> (2 * b, c, h / 2, w). A view."""
-    return x.permute(0, 2, 3, 1).unflatten(3, (2, -1)).flatten(2, 3).permute(0, 3, 1, 2)
+    return torch.unflatten(x.permute(0, 2, 3, 1), 3, (2, -1)).flatten(2, 3).permute(0, 3, 1, 2)
 
 
 def join_rows(x: Tensor) -> Tensor:
     """Puts rows back in order: (2 * b, c, h / 2, w) -> (b, c, h, w)."""
-    rows = x.permute(0, 2, 3, 1).unflatten(0, (-1, 2))
+    rows = torch.unflatten(x.permute(0, 2, 3, 1), 0, (-1, 2))
     return rows.transpose(1, 2).flatten(1, 2).permute(0, 3, 1, 2)
 
 

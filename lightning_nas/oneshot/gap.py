@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lightning_nas.errors import SearchError
-from lightning_nas.oneshot.halves import random_states, set_random_states
+from lightning_nas.evaluators.random_states import random_states, set_random_states
 from lightning_nas.oneshot.scoring import first_batches, recalibrate, untouched, validation_score
 from lightning_nas.oneshot.supernet import Supernet
 from lightning_nas.trial import Objective, Sample

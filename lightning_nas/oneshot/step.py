@@ -100,13 +100,3 @@ def reducer(trainer: Any) -> Reduce:
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors)]
 
     return reduce
-
-
-def gathered(state: Any) -> list[Any]:
-    """The state of every rank."""
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return [state]
-    states: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(states, state)
-    return states

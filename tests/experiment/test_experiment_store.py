@@ -207,8 +207,26 @@ def test_a_store_of_a_newer_version_is_refused(store: SqliteStore, tmp_path: Pat
     connection = sqlite3.connect(tmp_path / DATABASE)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(StoreError, match="has schema version 99, but this lightning-nas reads version 1"):
+    with pytest.raises(StoreError, match="has schema version 99, but this lightning-nas reads versions up to 2"):
         SqliteStore.open(tmp_path)
+
+
+def test_a_store_of_the_first_version_is_read_as_it_is_and_brought_up_to_date_by_a_driver(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    store.write(Trial(0, {"lr": 0.5}))
+    trials = store.trials()
+    store.close()
+    connection = sqlite3.connect(tmp_path / DATABASE)
+    connection.executescript("ALTER TABLE trials DROP COLUMN budget; PRAGMA user_version = 1")
+    connection.close()
+    for purpose in ("read", "write", "read"):
+        with contextlib.closing(SqliteStore.open(tmp_path, purpose)) as opened:
+            assert opened.trials() == trials
+            if purpose == "write":
+                opened.write(replace(trials[0], budget=3))
+                trials = opened.trials()
+    assert trials[0].budget == 3
 
 
 def test_a_description_that_makes_no_sense_is_named(store: SqliteStore, tmp_path: Path) -> None:

@@ -149,6 +149,39 @@ def test_evaluation_uses_each_edges_own_running_statistics() -> None:
     assert_close(before, fast.root.state_dict(), 0)
 
 
+def test_gradients_flow_after_a_forward_pass_in_inference_mode() -> None:
+    fast = supernet(True)
+    alphas = alphas_of(fast)
+    fast.root.eval()
+    fast.receive(fast.activate(alphas))
+    with torch.inference_mode():
+        fast.root(batch()[0])
+    assert loss_and_gradients(fast, alphas, batch())["alpha normal"].norm() > 0
+
+
+def test_a_copy_computes_with_its_own_weights() -> None:
+    fast = supernet(True)
+    fast.receive({label: alpha.detach() for label, alpha in fast.activate(alphas_of(fast)).items()})
+    expected = fast.root(batch()[0])
+    copied = copy.deepcopy(fast.root)
+    with torch.no_grad():
+        for parameter in fast.root.parameters():
+            parameter.zero_()
+    assert torch.equal(copied(batch()[0]), expected)
+
+
+def test_half_precision_stays_close() -> None:
+    plain, fast = pair(dtype=torch.float32)
+    alphas = alphas_of(plain, torch.float32)
+    images, labels = batch(size=16)
+    found = []
+    for net in (plain, fast):
+        with torch.autocast("cpu", torch.bfloat16):
+            found.append(loss_and_gradients(net, alphas, (images.float(), labels))["alpha normal"])
+    assert is_fast(fast)
+    assert F.cosine_similarity(found[0].flatten(), found[1].flatten(), dim=0) > 0.9
+
+
 def test_state_dicts_of_both_are_interchangeable() -> None:
     plain, fast = pair()
     alphas = alphas_of(plain)

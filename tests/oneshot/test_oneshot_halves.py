@@ -19,7 +19,8 @@ from torch.utils.data import (
 )
 
 from lightning_nas import Darts
-from lightning_nas.oneshot.halves import Stream, halves, random_states, set_random_states
+from lightning_nas.evaluators.random_states import random_states, set_random_states
+from lightning_nas.oneshot.halves import Stream, halves
 
 
 def numbers(n: int = 20, batch_size: int = 3, **options: Any) -> DataLoader[Any]:

@@ -26,7 +26,7 @@ OPERATIONS = (
 )
 
 
-class None_(nn.Module):
+class NoConnection(nn.Module):
     """No connection: the input times nought."""
 
     def __init__(self, stride: int) -> None:
@@ -70,7 +70,7 @@ def half_separable(c: int, kernel: int, stride: int, dilation: int) -> list[nn.M
 
 def operation(name: str, c: int, stride: int) -> nn.Module:
     if name == "none":
-        return None_(stride)
+        return NoConnection(stride)
     if name == "skip_connect":
         return nn.Identity() if stride == 1 else Reduce(c, c)
     norm = nn.BatchNorm2d(c, affine=False)

@@ -30,7 +30,16 @@ def attempt(work: Work, job: Job, report: Report) -> Outcome:
 
     job.directory.mkdir(parents=True, exist_ok=True)
     build = functools.partial(work.build, job.sample)
-    candidate = Candidate(job.number, dict(job.sample), build, job.directory, job.resume_from)
+    candidate = Candidate(
+        job.number,
+        dict(job.sample),
+        build,
+        job.directory,
+        job.resume_from,
+        job.may_pause,
+        job.budget,
+        job.steps,
+    )
     try:
         if job.is_search:
             with running(candidate, checked):
@@ -58,6 +67,11 @@ def failed(number: int, error: BaseException, skip: int = 1) -> Outcome:
     lines = str(error).strip().splitlines()
     reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     return Outcome(number, reason=reason, traceback=text)
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """What `seed_everything` is given in a trial: from the experiment's seed and the trial's number."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 def seed_everything(seed: int) -> None:

@@ -61,6 +61,7 @@ class Job:
         seed: what random, numpy and torch are seeded with, so that a trial can be repeated.
         resume_from: a checkpoint of an earlier attempt, or None.
         is_search: whether the trial is a one-shot search; its sample is empty then.
+        may_pause, budget, steps: as in `Candidate`.
     """
 
     number: int
@@ -69,6 +70,9 @@ class Job:
     seed: int
     resume_from: Path | None = None
     is_search: bool = False
+    may_pause: bool = False
+    budget: int | None = None
+    steps: int = 0
 
 
 @dataclass(frozen=True)
