@@ -1,4 +1,4 @@
-"""Claim: where plain DARTS collapses, the guard says so; stopping early and perturbation keep useful cells.
+"""Claim: where DARTS collapses onto noise, the guard says so, and stopping or perturbation keep useful cells.
 
 Toy versions of the spaces S2 (skip or sep_conv_3x3 on each edge) and S4 (noise or sep_conv_3x3) of Zela
 et al., "Understanding and Robustifying Differentiable Architecture Search", ICLR 2020 (arXiv:1909.09656):
@@ -15,7 +15,12 @@ trained anew on right labels and tested on other images with right labels. The t
 derived operations, how many are skips or noise, and the test accuracy; means over the seeds and their
 standard deviation.
 
-    python benchmarks/cifar10/collapse.py [--seeds 4] [--spaces S2 S4] [--output benchmarks/cifar10/collapse.json]
+Seen: in S4 the alphas speak for reduction cells of noise alone, and what they derive tests at chance (0.1);
+what perturbation or the stop keeps tests at 0.98 and more. In S2 the alphas take 5 or 6 skips of 8 and
+perturbation 4, but two convolutions are enough for the dots once labels are right: accuracy does not tell
+them apart. The stop is only as good as its moment: in S2 a share of skips is there from the first epochs.
+
+    python benchmarks/cifar10/collapse.py [--seeds 3] [--spaces S4 S2] [--output benchmarks/cifar10/collapse.json]
 """
 
 from __future__ import annotations
@@ -208,10 +213,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--spaces", nargs="+", choices=sorted(FREE), default=sorted(FREE))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--spaces", nargs="+", choices=sorted(FREE), default=["S4", "S2"])
     parser.add_argument("--epochs", type=int, default=60, help="of the searches")
-    parser.add_argument("--retrain-epochs", type=int, default=30)
+    parser.add_argument("--retrain-epochs", type=int, default=20)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -20,8 +20,11 @@ _log = logging.getLogger(__name__)
 SUSPICIOUS_SHARE = 0.5
 """Of parameter-free operations: DARTS' own good cells have at most 3 of 8 in a normal cell."""
 
-UNDECIDED = 0.99
-"""Above this mean entropy the alphas are still close to their random start and say nothing."""
+UNDECIDED = 0.999
+"""Above this mean entropy the strongest operations are those of the first, random alphas: nothing is stopped."""
+
+DECIDED_ENTROPY = 0.99
+"""Above this mean entropy it is too early to warn. A stop must come before that: at 0.99 the noise has won."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,14 @@ def health_of(supernet: Supernet, weights: Mapping[str, Tensor], sample: Sample)
     )
 
 
+def _is_suspicious(health: Health, label: str) -> bool:
+    return health.entropy < DECIDED_ENTROPY and health.by_label[label] > SUSPICIOUS_SHARE
+
+
 class Watch:
     """Warns once when the share of parameter-free operations grows suspicious, and stops if it was told to.
 
-    It does neither as long as the alphas are undecided (`UNDECIDED`).
+    It does neither before the alphas have moved far enough (`DECIDED_ENTROPY`, `UNDECIDED`).
 
     Args:
         warns: whether it warns.
@@ -113,7 +120,7 @@ class Watch:
                 trainer.current_epoch, 100 * share, 100 * self._stop_at,
             )  # fmt: skip
             trainer.should_stop = True
-        elif self._warns and worst is not None and health.by_label[worst] > SUSPICIOUS_SHARE:
+        elif self._warns and worst is not None and _is_suspicious(health, worst):
             self._warns = False
             _log.warning(
                 "The search may be collapsing: in epoch %d, %.0f %% of the operations derived for %r have no weights "

@@ -162,7 +162,7 @@ def test_where_darts_chooses_noise_the_guard_warns_and_perturbation_keeps_convol
         warnings.simplefilter("ignore")
         run = collapse.searched("S4", seed=0, epochs=60)
     noisy = {way: collapse.free_operations("S4", run[way]) for way in collapse.WAYS}
-    # Of eight. Seen over four seeds: 4 to 5 by the alphas, 1 to 3 by the other two.
+    # Of eight. Seen over three seeds: 4 to 5 by the alphas, 1 to 3 by the other two.
     assert noisy["alphas"] > max(noisy["perturbation"], noisy["stopped"])
     assert all(
         value == "noise" for label, value in run["alphas"].items() if label.startswith("reduce/op_")
