@@ -250,6 +250,7 @@ class Learns:
     def evaluate(self, candidate, report):
         (candidate.directory / "weights.pt").write_text(str(candidate.number))
         first = json.loads(candidate.resume_from.read_text()) if candidate.resume_from else 0
+        step = first - 1
         for step in range(first, 3):
             goes_on = report(step, {"acc": candidate.sample["x"] * (step + 1)})
             if CHECKPOINTS:  # after the report: a death in between would lose it
