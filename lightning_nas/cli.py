@@ -170,7 +170,7 @@ def _show(options: argparse.Namespace) -> None:
     )
     _print_table(shown)
     for trial in shown:
-        if trial.reason:
+        if trial.reason and not trial.is_held:
             print(f"trial {trial.number} {trial.status.value}: {trial.reason}")
 
 

@@ -16,6 +16,7 @@ LIGHT_MODULES = (
     "lightning_nas.experiment",
     "lightning_nas.report",
     "lightning_nas.space",
+    "lightning_nas.stopping",
     "lightning_nas.strategies",
     "lightning_nas.trial",
 )

@@ -107,10 +107,11 @@ class Lines:
             return
         total = f"/{self._limit}" if self._limit is not None else ""
         done = sum(map(_is_done, trials))
-        result = changed.reason or metric_text(changed, self._objective)
-        when = (
-            f"after {changed.steps} steps" if changed.is_held else f"in {duration_text(changed.duration_s)}"
-        )
+        result = metric_text(changed, self._objective)
+        if changed.is_held:
+            when = f"after step {changed.steps - 1}"
+        else:
+            when, result = f"in {duration_text(changed.duration_s)}", changed.reason or result
         line = f"[{done}{total}] trial {changed.number} {changed.status.value} {when}"
         print(f"{line}: {result}  {sample_text(changed)}", flush=True)
 

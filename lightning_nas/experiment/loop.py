@@ -171,7 +171,7 @@ class Loop:
         number = self._held()
         if number is not None:
             trial = self.trials[number]
-            reason = f"goes on after {trial.steps} steps"
+            reason = f"goes on after step {trial.steps - 1}"
             return self._granted(replace(trial, status=Status.RUNNING, reason=reason))
         number = len(self.trials)
         if self._is_search(number):

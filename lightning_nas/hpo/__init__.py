@@ -6,18 +6,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightning_nas.hpo.tune import tune as tune
+    from lightning_nas.hpo.tuning import tune as tune
 
-_NAMES = {"tune": "tune"}
+_NAMES = {"tune": "tuning"}
 
 __all__ = tuple(_NAMES)
 
 
 def __getattr__(name: str) -> Any:
     if name in _NAMES:
-        value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
-        globals()[name] = value  # importing the module `tune` has set the name to it
-        return value
+        return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -114,6 +114,15 @@ def writes(candidate: Candidate, report: Report) -> Any:
     return 1.0
 
 
+def returns_its_terms(candidate: Candidate, report: Report) -> Any:
+    """What it was told about pauses."""
+    return {
+        "may_pause": candidate.may_pause,
+        "budget": -1 if candidate.budget is None else candidate.budget,
+        "steps": candidate.steps,
+    }
+
+
 def prints(candidate: Candidate, report: Report) -> Any:
     """Prints text, much of it, and what is no text."""
     print("a line of text")
@@ -256,6 +265,13 @@ class RunnerSuite(abc.ABC):
             run(runner, jobs)
         texts = [(each.directory / "given.txt").read_text() for each in jobs]
         assert texts == [f"{n} {tmp_path / 'last.ckpt'}" for n in range(2)]
+
+    def test_a_trial_learns_whether_it_may_pause_and_how_far_it_may_go(self, tmp_path: Path) -> None:
+        jobs = [job(tmp_path, 0), Job(1, {}, tmp_path / "1", 0, may_pause=True, budget=9, steps=3)]
+        with self.runner(returns_its_terms, tmp_path) as runner:
+            outcomes = run(runner, jobs)
+        assert outcomes[0].metrics == {"may_pause": 0, "budget": -1, "steps": 0}
+        assert outcomes[1].metrics == {"may_pause": 1, "budget": 9, "steps": 3}
 
     def test_whatever_is_printed_does_no_harm(self, tmp_path: Path) -> None:
         with self.runner(prints, tmp_path) as runner:

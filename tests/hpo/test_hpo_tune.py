@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import random
 import runpy
 from pathlib import Path
@@ -16,10 +17,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import lightning_nas.nn as nas
-from lightning_nas import Experiment, Status, model_wrapper
+from lightning_nas import Experiment, Status, hpo, model_wrapper
 from lightning_nas.digits import digits_loaders, split_digits
 from lightning_nas.experiment import trial_seed
-from lightning_nas.hpo import tune
+from lightning_nas.hpo import tune, tuning
 from lightning_nas.space import Categorical, Condition, Float, Integer, SearchSpace
 from lightning_nas.stopping import ASHA
 from lightning_nas.strategies import GridSearch, Random
@@ -331,6 +332,13 @@ def test_what_does_not_fit_is_refused_before_anything_runs(
     with pytest.raises(error, match=message):
         run(tmp_path / "exp", module, {labels: ONE}, **settings)
     assert not (tmp_path / "exp").exists()
+
+
+def test_tune_is_the_function_however_its_module_was_loaded() -> None:
+    """As when a pickle of its evaluator is read first: a module named `tune` would take the name."""
+    importlib.import_module("lightning_nas.hpo.tuning")
+    assert hpo.tune is tuning.tune
+    assert callable(hpo.tune)
 
 
 def test_a_prefix_says_which_argument_is_meant(tmp_path: Path) -> None:
