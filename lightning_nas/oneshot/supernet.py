@@ -138,8 +138,12 @@ def relax(root: nn.Module, fast: bool = True) -> Supernet:
         space = _widen(module, path)
         if space is not None:
             spaces.append(space)
+    kinds = {(p.dtype, p.device) for p in root.parameters() if p.is_floating_point()}
     with choosers.using(Defaults()):
         _replace_choices(root)
+    if len(kinds) == 1:  # candidates that are made only now join the others
+        ((dtype, device),) = kinds
+        root.to(dtype=dtype, device=device)
     _reject_untraced(root)
     supernet = Supernet(root, tuple(spaces))
     for module in supernet.relaxed:

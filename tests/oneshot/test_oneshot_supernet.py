@@ -193,6 +193,13 @@ def test_nas_bench_201_is_relaxed_by_its_six_edges() -> None:
     NasBench201Space(4, 1).build(supernet.derive(uniform(supernet)))
 
 
+def test_candidates_made_late_have_the_type_of_the_model() -> None:
+    space = DartsSpace(4, 3, operations=("none", *DARTS_OPERATIONS), search=True).double()
+    supernet = relax(space)
+    supernet.receive({label: weight.double() for label, weight in uniform(supernet).items()})
+    assert space(torch.randn(2, 3, 8, 8, dtype=torch.float64)).dtype == torch.float64
+
+
 def test_a_cell_of_loose_ends_is_refused_by_name() -> None:
     with pytest.raises(SpaceError, match="Cell 'c' .* merge_op='loose_end'"):
         relax(nn.Sequential(nn.Cell([nn.Linear(2, 2)], 2, merge_op="loose_end", label="c")))
