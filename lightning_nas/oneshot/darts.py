@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lightning_nas.oneshot.callback import OneShot
-from lightning_nas.oneshot.step import Step, frozen
+from lightning_nas.oneshot.step import Step, alpha_gradients, frozen
 from lightning_nas.oneshot.unrolled import unrolled_gradients
 
 
@@ -46,13 +45,11 @@ class Darts(OneShot):
     def search_gradients(
         self, loss_of: Callable[[Any], Tensor], search_batch: Any, step: Step
     ) -> list[Tensor]:
-        alphas = list(self.alphas.values())
-
         def loss(batch: Any) -> Tensor:
             self._supernet().receive(self.activate())
             return loss_of(batch)
 
         if self.order == 2:
-            return unrolled_gradients(loss, alphas, search_batch, step, self.epsilon)
+            return unrolled_gradients(loss, self.alphas, search_batch, step, self.epsilon)
         with frozen(step.module.parameters()):
-            return list(torch.autograd.grad(loss(search_batch), alphas))
+            return alpha_gradients(loss(search_batch), self.alphas)

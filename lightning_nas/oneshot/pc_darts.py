@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_nas.errors import SearchError
 from lightning_nas.oneshot.callback import OneShot
 from lightning_nas.oneshot.mixed import MixedCell
-from lightning_nas.oneshot.step import Step, frozen
+from lightning_nas.oneshot.step import Step, alpha_gradients, frozen
 from lightning_nas.oneshot.supernet import Supernet
 
 
@@ -60,7 +60,7 @@ class PCDarts(OneShot):
     ) -> list[Tensor]:
         with frozen(step.module.parameters()):
             self._supernet().receive(self.activate())
-            return list(torch.autograd.grad(loss_of(search_batch), list(self.alphas.values())))
+            return alpha_gradients(loss_of(search_batch), self.alphas)
 
 
 def _beta(label: str) -> str:

@@ -56,6 +56,34 @@ class TrainingLoss:
         return loss * self._scale if self._scale != 1 else loss
 
 
+def alpha_gradients(loss: Tensor, alphas: Mapping[str, Tensor]) -> list[Tensor]:
+    """The gradient of a loss by each label's alphas, in their order.
+
+    Raises:
+        SearchError: if the loss does not depend on one of them; the message names it.
+    """
+    if not loss.requires_grad:
+        return reached(alphas, [None] * len(alphas))
+    return reached(alphas, torch.autograd.grad(loss, list(alphas.values()), allow_unused=True))
+
+
+def reached(alphas: Mapping[str, Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor]:
+    """The gradients, of which none is None.
+
+    Raises:
+        SearchError: if one is: no loss depends on these alphas; the message names their label.
+    """
+    found = []
+    for label, gradient in zip(alphas, gradients):
+        if gradient is None:
+            raise SearchError(
+                f"The loss does not depend on the choice {label!r}: the forward pass never reaches it. Use it, or take "
+                "it out of the model."
+            )
+        found.append(gradient)
+    return found
+
+
 @contextlib.contextmanager
 def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     """Inside, no gradient is kept for these parameters: the backward pass then leaves out what only they need."""

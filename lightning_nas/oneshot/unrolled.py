@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lightning_nas.errors import SearchError
-
-if TYPE_CHECKING:
-    from lightning_nas.oneshot.step import Step
+from lightning_nas.oneshot.step import Step, reached
 
 
 def unrolled_gradients(
-    loss: Callable[[Any], Tensor], alphas: Sequence[Tensor], search_batch: Any, step: Step, epsilon: float
+    loss: Callable[[Any], Tensor], alphas: Mapping[str, Tensor], search_batch: Any, step: Step, epsilon: float
 ) -> list[Tensor]:
     """The gradient of `L_search(w - lr * step(w, alpha), alpha)` by alpha.
 
@@ -23,13 +21,13 @@ def unrolled_gradients(
 
     Args:
         loss: of a batch, with gradients for alphas and weights.
-        alphas: what to differentiate by.
+        alphas: what to differentiate by, by label.
         search_batch: for the outer loss; the inner one uses `step.train_batch`.
         step: holds the module, its optimizers and the mean over ranks.
         epsilon: the finite difference is `epsilon / norm` long, with the norm of the outer gradient.
 
     Raises:
-        SearchError: if there is more than one optimizer of the weights.
+        SearchError: if there is more than one optimizer of the weights, or the loss does not depend on a label.
 
     Source: Liu et al., "DARTS", ICLR 2019, equations 6 to 8.
     """
@@ -44,8 +42,8 @@ def unrolled_gradients(
     try:
         inner = step.reduce(_gradients(loss(step.train_batch), weights))
         rates = _advance(weights, inner, step.optimizers[0])
-        outer = torch.autograd.grad(loss(search_batch), [*alphas, *weights], allow_unused=True)
-        direct = [_or_zeros(g, alpha) for g, alpha in zip(outer, alphas)]
+        outer = torch.autograd.grad(loss(search_batch), [*alphas.values(), *weights], allow_unused=True)
+        direct = reached(alphas, outer[: len(alphas)])
         ahead = step.reduce([_or_zeros(g, weight) for g, weight in zip(outer[len(alphas) :], weights)])
         norm = torch.stack([gradient.norm() for gradient in ahead]).norm()
         length = epsilon / norm
@@ -55,7 +53,7 @@ def unrolled_gradients(
             with torch.no_grad():
                 for weight, old, gradient, rate in zip(weights, before, ahead, rates):
                     weight.copy_(old + sign * length * rate * gradient)
-            sides.append(_gradients(loss(step.train_batch), alphas))
+            sides.append(_gradients(loss(step.train_batch), list(alphas.values())))
         return [d - (plus - minus) / (2 * length) for d, plus, minus in zip(direct, *sides)]
     finally:
         with torch.no_grad():

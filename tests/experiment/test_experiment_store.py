@@ -207,7 +207,9 @@ def test_a_store_of_a_newer_version_is_refused(store: SqliteStore, tmp_path: Pat
     connection = sqlite3.connect(tmp_path / DATABASE)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(StoreError, match="has schema version 99, but this lightning-nas reads versions up to 2"):
+    with pytest.raises(
+        StoreError, match="has schema version 99, but this lightning-nas reads versions up to 2"
+    ):
         SqliteStore.open(tmp_path)
 
 

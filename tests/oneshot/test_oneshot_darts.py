@@ -150,7 +150,7 @@ def test_the_error_of_the_second_order_falls_with_the_square_of_epsilon(seed: in
     exact = unrolled_exactly(net, list(alphas.values()), functional, Here)
     errors = []
     for epsilon in (0.2, 0.1, 0.05):
-        found = unrolled_gradients(plain, list(alphas.values()), batches[1], Here, epsilon)
+        found = unrolled_gradients(plain, alphas, batches[1], Here, epsilon)
         errors.append(float((found[0] - exact[0]).norm()))
     assert errors[-1] < 1e-2 * float(exact[0].detach().norm())
     for coarse, fine in itertools.pairwise(errors):
@@ -511,6 +511,17 @@ def test_a_loss_that_is_not_a_number_stops_with_the_step_and_keeps_the_good_chec
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step=1.ckpt", "step=2.ckpt"]
     state = torch.load(tmp_path / "step=2.ckpt", weights_only=True)["state_dict"]
     assert all(bool(tensor.isfinite().all()) for tensor in state.values())
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_choice_that_is_never_used_is_refused_by_name(order: int) -> None:
+    class Idle(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.idle = nn.LayerChoice([nn.Linear(2, 2), nn.Identity()], label="idle")
+
+    with pytest.raises(SearchError, match="does not depend on the choice 'idle'"):
+        search(Darts(order=order), Lit(Idle()))
 
 
 def test_a_step_that_returns_no_loss_is_refused() -> None:
