@@ -9,6 +9,7 @@ barycentres and exchanges of neighbours, then heights by isotonic regression.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -130,7 +131,7 @@ def _columns(edges: Sequence[Edge], concat: Sequence[int], is_reduction: bool) -
 
 def _crossings(column: Sequence[Item]) -> float:
     """How many edges from this column to the next cross; those into nodes count more, so that pairs stay together."""
-    ends = [[target for target in item.after] for item in column]
+    ends = [list(item.after) for item in column]
     return sum(
         1.5 if "node" in (a.kind, b.kind) else 1.0
         for i, above in enumerate(ends)
@@ -157,9 +158,7 @@ def _order(columns: list[list[Item]]) -> None:
             sides = {
                 id(item): (item.before if forwards else item.after) or item.neighbours() for item in column
             }
-            column.sort(
-                key=lambda item: sum(n.y for n in sides[id(item)]) / max(len(sides[id(item)]), 1)
-            )
+            column.sort(key=lambda item: sum(n.y for n in sides[id(item)]) / max(len(sides[id(item)]), 1))
             _number(column)
         _exchange(columns)
         crossings = sum(map(_crossings, columns))
@@ -215,7 +214,7 @@ def _set_heights(columns: list[list[Item]]) -> None:
 def _apart(wishes: Sequence[float], heights: Sequence[float]) -> list[float]:
     """The positions nearest to the wishes, in squares, that keep order and distance."""
     offsets = [0.0]
-    for above, below in zip(heights, heights[1:]):
+    for above, below in itertools.pairwise(heights):
         offsets.append(offsets[-1] + (above + below) / 2 + GAP)
     blocks: list[list[float]] = []  # mean, count: pool adjacent violators
     for wish, offset in zip(wishes, offsets):

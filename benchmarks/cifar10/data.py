@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ def _jpeg_streams(path: Path) -> tuple[Images, Images]:
     pixels = np.stack(
         [
             _decoded(io.BytesIO(header + body[start:end]), f"image {i} of {path}", (32, 32))
-            for i, (start, end) in enumerate(zip(offset[:-1], offset[1:]))
+            for i, (start, end) in enumerate(itertools.pairwise(offset))
         ]
     )
     return Images(pixels[split == 0], labels[split == 0]), Images(pixels[split == 1], labels[split == 1])
@@ -263,15 +264,15 @@ class Batches:
         rows = top + ramp
         columns = left + torch.where(flipped == 1, len(ramp) - 1 - ramp, ramp)
         pixels = self.pool.pixels[index[:, :, None], rows[:, :, None], columns[:, None, :]]
-        images = pixels.permute(0, 3, 1, 2)
-        if not self.channels_last:
-            images = images.contiguous()
+        form = torch.channels_last if self.channels_last else torch.contiguous_format
+        images = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=form)
         images = images * self._scale + self._shift
         if self.cutout:
             half = self.cutout // 2
             out_y = (ramp >= y - half) & (ramp < y - half + self.cutout)
             out_x = (ramp >= x - half) & (ramp < x - half + self.cutout)
-            images = images.masked_fill((out_y[:, :, None] & out_x[:, None, :])[:, None], 0)
+            # Unlike masked_fill, a product keeps the memory format.
+            images = images * ~(out_y[:, :, None] & out_x[:, None, :])[:, None]
         return images, self.pool.labels[index[:, 0]]
 
     def state_dict(self) -> dict[str, int]:
@@ -362,9 +363,7 @@ class Cifar10(LightningDataModule):
             self._pools[name] = Pool.of(self._sets[name], device)
         place = {} if trainer is None else {"rank": trainer.global_rank, "world_size": trainer.world_size}
         settings: dict[str, Any] = {"batch_size": self.test_batch_size, "augment": False, **place, **options}
-        return Batches(
-            self._pools[name], self._indices[part], channels_last=self.channels_last, **settings
-        )
+        return Batches(self._pools[name], self._indices[part], channels_last=self.channels_last, **settings)
 
     def _training_batches(self, part: str, seed: int) -> Batches:
         return self._batches(
@@ -379,7 +378,7 @@ class Cifar10(LightningDataModule):
         return self._training_batches("held_out", 2 * self.seed + 1)
 
     def val_dataloader(self) -> Any:
-        """The held out images as they are; nothing if none are."""
+        """The held out images as they are; nothing, which Lightning warns of, if none are."""
         return self._batches("held_out") if len(self._indices["held_out"]) else []
 
     def test_dataloader(self) -> Batches:

@@ -222,4 +222,7 @@ def trainer_of(options: Any, folder: Path, callbacks: list[Callback]) -> Trainer
         checkpoints.append(LastCheckpoint(folder / "checkpoints", options.checkpoint_steps))
     # Checkpoints come last, so that they hold what the others have noted about the same epoch.
     every = [*callbacks, Curves(folder / "curves.json"), *checkpoints]
-    return Trainer(**options.trainer.as_dict(), callbacks=every)
+    settings = options.trainer.as_dict()
+    if not options.data.held_out:
+        settings["limit_val_batches"] = 0
+    return Trainer(**settings, callbacks=every)

@@ -199,14 +199,15 @@ def draw_comparison(result: Mapping[str, Any], path: Path) -> None:
     scores = [100 * row["test_accuracy"] for row in result["random"]]
     derived = 100 * result["derived"]["test_accuracy"]
     mean = sum(scores) / len(scores)
-    figure, axis = plt.subplots(figsize=(7, 1.9), layout="constrained")
+    figure, axis = plt.subplots(figsize=(7, 2.1), layout="constrained")
     axis.scatter(scores, [0] * len(scores), s=60, color=GREY, alpha=0.75, zorder=3)
-    axis.scatter([derived], [0], s=90, color=CHOSEN, marker="D", zorder=4)
+    axis.scatter([derived], [0.35], s=90, color=CHOSEN, marker="D", zorder=4)
     axis.axvline(mean, color=GREY, linewidth=1.2, linestyle="--")
     axis.annotate(f"mean of {len(scores)} random cells\n{mean:.2f} %", (mean, -0.7), ha="center", va="top",
-                  fontsize=9, color=GREY, annotation_clip=False)  # fmt: skip
-    axis.annotate(f"derived\n{derived:.2f} %", (derived, 0.25), ha="center", fontsize=9, color=CHOSEN)
-    axis.set_ylim(-1.6, 1)
+                  fontsize=9, color=GREY, backgroundcolor="white")  # fmt: skip
+    axis.annotate(f"derived\n{derived:.2f} %", (derived, 0.65), ha="center", fontsize=9, color=CHOSEN)
+    axis.set_ylim(-2.2, 1.9)
+    axis.margins(x=0.1)
     axis.set_yticks([])
     axis.set_xlabel("test accuracy, %", fontsize=9, color=INK)
     axis.xaxis.set_label_position("top")

@@ -14,6 +14,7 @@ test set is looked at once, at the end.
 
 from __future__ import annotations
 
+import functools
 import json
 import statistics
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from lit import Classifier, add_options, checkpoint_of, trainer_of, write_json
 from pictures import draw_comparison, draw_run
 from pytorch_lightning import Trainer
 
-from lightning_nas import hub
+from lightning_nas import SearchSpace, hub
 from lightning_nas.hub import DARTS_OPERATIONS, DartsSpace, Genotype
 
 
@@ -92,8 +93,12 @@ def genotype_of(text: str) -> Genotype:
 
 def random_genotype(nodes: int, rng: np.random.Generator) -> Genotype:
     """A genotype drawn uniformly from those that a search can derive: two different states for each node."""
-    space = DartsSpace(channels=4, layers=3, nodes=nodes, distinct=True).search_space
-    return Genotype.from_sample(space.sample(rng))
+    return Genotype.from_sample(_distinct_space(nodes).sample(rng))
+
+
+@functools.cache
+def _distinct_space(nodes: int) -> SearchSpace:
+    return DartsSpace(channels=4, layers=3, nodes=nodes, distinct=True).search_space
 
 
 def shape_of(genotype: Genotype) -> dict[str, Any]:
@@ -202,7 +207,9 @@ def compare(derived: dict[str, Any], random: Sequence[dict[str, Any]], run: Path
     result = {
         "settings": settings,
         "derived": {name: derived[name] for name in ("genotype", "test_accuracy", "parameters")},
-        "random": [{name: row[name] for name in ("genotype", "test_accuracy", "parameters")} for row in random],
+        "random": [
+            {name: row[name] for name in ("genotype", "test_accuracy", "parameters")} for row in random
+        ],
         "random_mean": mean,
         "random_std": spread,
         "difference": derived["test_accuracy"] - mean,

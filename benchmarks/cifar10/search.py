@@ -41,7 +41,7 @@ def parser() -> ArgumentParser:
         made,
         "runs/search",
         {
-            "method": {"class_path": "lightning_nas.oneshot.Darts"},
+            "method": {"class_path": "lightning_nas.Darts"},
             "model.channels": 16,
             "model.layers": 8,
             "model.operations": ["none", *DARTS_OPERATIONS],
