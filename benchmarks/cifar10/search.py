@@ -63,18 +63,16 @@ class Diary(Callback):
         if trainer.is_global_zero:
             self.write()
 
-    def write(self) -> Genotype:
+    def write(self) -> None:
         assert self.method.supernet is not None
         sample = self.method.sample()
-        genotype = Genotype.from_sample(sample)
         names = {
             label: {"edges": rows, "operations": operations}
             for label, (rows, operations) in self.method.supernet.names.items()
         }
         write_json(self.run / "alphas.json", {"names": names, "epochs": self.method.history})
         write_json(self.run / "sample.json", sample)
-        write_json(self.run / "genotype.json", as_json(genotype))
-        return genotype
+        write_json(self.run / "genotype.json", as_json(Genotype.from_sample(sample)))
 
 
 def as_json(genotype: Genotype) -> dict[str, Any]:
@@ -111,8 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> Genotype:
         run.mkdir(parents=True, exist_ok=True)
         cli.save(options, run / "config.yaml", overwrite=True)
     trainer.fit(module, data, ckpt_path=checkpoint_of(options, run))
-    genotype = diary.write()
+    genotype = Genotype.from_sample(method.sample())
     if trainer.is_global_zero:
+        diary.write()
         draw_run(run)
         print(genotype)
         print(f"Everything is in {run}/; next: retrain.py --genotype {run / 'genotype.json'}")

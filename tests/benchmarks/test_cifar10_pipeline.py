@@ -225,13 +225,10 @@ def test_drop_path_grows_with_the_epochs_and_the_network_learns(
 ) -> None:
     probabilities = []
     monkeypatch.setattr(cifar.lit, "set_drop_path", lambda net, p: probabilities.append(p))
-    result = cifar.retrain.main(
-        [
-            f"--config={cifar.configs / 'smoke-retrain.yaml'}", "--genotype=DARTS_V2", f"--run={tmp_path}",
-            "--data.train_examples=800", "--data.batch_size=16", "--data.test_examples=300", "--trainer.max_epochs=4", "--model.channels=8",
-            "--model.drop_path=0.2", "--data.cutout=0", *QUIET,
-        ]
-    )  # fmt: skip
+    config = f"--config={cifar.configs / 'smoke-retrain.yaml'}"
+    options = "--genotype=DARTS_V2 --data.train_examples=800 --data.batch_size=16 --data.test_examples=300 "
+    options += "--trainer.max_epochs=4 --model.channels=8 --model.drop_path=0.2 --data.cutout=0"
+    result = cifar.retrain.main([config, f"--run={tmp_path}", *options.split(), *QUIET])
     assert probabilities == pytest.approx([0, 0.05, 0.1, 0.15])
     # Guessing is right in 10 % of the 300 images, with a standard deviation of 1.7 %.
     assert result["test_accuracy"] > 0.25
