@@ -1,0 +1,122 @@
+"""Searches the cells of DARTS on CIFAR-10, with the paper's settings unless told otherwise.
+
+    python benchmarks/cifar10/search.py --data.root DIR --run runs/darts
+
+An interrupted run goes on where it was when the same command is given again. Any one-shot method takes the
+place of DARTS: `--method PCDarts`, `--method Darts --method.order 2`. All options: `--help`.
+
+Source: Liu, Simonyan and Yang, "DARTS: Differentiable Architecture Search", ICLR 2019, section 3.1 and A.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from data import Cifar10
+from jsonargparse import ArgumentParser
+from lit import Classifier, add_options, checkpoint_of, trainer_of, write_json
+from pictures import draw_run
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from lightning_nas.hub import DARTS_OPERATIONS, DartsSpace, Genotype
+from lightning_nas.oneshot import OneShot
+
+
+def parser() -> ArgumentParser:
+    """The options and their defaults."""
+    made = ArgumentParser(description=__doc__)
+    made.add_subclass_arguments(
+        OneShot, "method", skip={"search_data", "search_share"}, help="the one-shot method and its settings"
+    )
+    made.add_class_arguments(
+        DartsSpace,
+        "model",
+        skip={"search", "auxiliary", "drop_path", "num_classes", "concat", "stem"},
+        instantiate=False,
+    )
+    add_options(
+        made,
+        "runs/search",
+        {
+            "method": {"class_path": "lightning_nas.Darts"},
+            "model.channels": 16,
+            "model.layers": 8,
+            "model.operations": ["none", *DARTS_OPERATIONS],
+            "trainer.max_epochs": 50,
+        },
+    )
+    made.link_arguments("seed", "method.init_args.seed")
+    return made
+
+
+class Diary(Callback):
+    """Writes the alphas' history and the genotype after each epoch."""
+
+    def __init__(self, method: OneShot, run: Path) -> None:
+        self.method = method
+        self.run = run
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.write()
+
+    def write(self) -> None:
+        assert self.method.supernet is not None
+        sample = self.method.sample()
+        names = {
+            label: {"edges": rows, "operations": operations}
+            for label, (rows, operations) in self.method.supernet.names.items()
+        }
+        write_json(self.run / "alphas.json", {"names": names, "epochs": self.method.history})
+        write_json(self.run / "sample.json", sample)
+        write_json(self.run / "genotype.json", as_json(Genotype.from_sample(sample)))
+
+
+def as_json(genotype: Genotype) -> dict[str, Any]:
+    """Edges as `[operation, state]`, and the text form beside them."""
+    return {
+        "normal": genotype.normal,
+        "normal_concat": genotype.normal_concat,
+        "reduce": genotype.reduce,
+        "reduce_concat": genotype.reduce_concat,
+        "text": str(genotype),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> Genotype:
+    """Searches, writes everything into the run's folder, and returns the genotype."""
+    cli = parser()
+    options = cli.parse_args(arguments)
+    run = Path(options.run)
+    torch.manual_seed(options.seed)
+    data = Cifar10(**options.data.as_dict(), seed=options.seed, channels_last=options.channels_last)
+    data.prepare_data()
+    data.setup()
+    # The older name warns from jsonargparse 4.49 on, which has the newer one.
+    instantiate = getattr(cli, "instantiate", None) or cli.instantiate_classes
+    method = instantiate(options).method
+    method.search_data = data.search_dataloader
+    net = DartsSpace(**options.model.as_dict(), num_classes=data.num_classes, search=True)
+    module = Classifier(
+        net, **options.training.as_dict(), channels_last=options.channels_last, compile=options.compile
+    )
+    diary = Diary(method, run)
+    trainer = trainer_of(options, run, [method, diary])
+    if trainer.is_global_zero:
+        run.mkdir(parents=True, exist_ok=True)
+        cli.save(options, run / "config.yaml", overwrite=True)
+    trainer.fit(module, data, ckpt_path=checkpoint_of(options, run))
+    genotype = Genotype.from_sample(method.sample())
+    if trainer.is_global_zero:
+        diary.write()
+        draw_run(run)
+        print(genotype)
+        print(f"Everything is in {run}/; next: retrain.py --genotype {run / 'genotype.json'}")
+    return genotype
+
+
+if __name__ == "__main__":
+    main()
