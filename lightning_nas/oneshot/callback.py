@@ -304,13 +304,10 @@ class OneShot(Callback, ABC):
                 **health.as_metrics(),
             }
         )
-        pl_module.log_dict(
-            {
-                **self._as_metrics("alpha", self.alphas),
-                **self._as_metrics("weight", weights),
-                **health.as_metrics(),
-            }
-        )
+        # The same on all ranks: Lightning need not reduce hundreds of numbers.
+        tables = {**self._as_metrics("alpha", self.alphas), **self._as_metrics("weight", weights)}
+        pl_module.log_dict(tables, rank_zero_only=True)
+        pl_module.log_dict(health.as_metrics(), sync_dist=True)
         self.watch.look(health, trainer)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:

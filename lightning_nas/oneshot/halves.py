@@ -34,6 +34,13 @@ class _Order(DistributedSampler[int]):
 
     start = 0
 
+    def set_epoch(self, epoch: int) -> None:
+        if epoch != self.epoch:
+            self.start = (
+                0  # an epoch may end early (`limit_train_batches`); the next one begins at its first batch
+            )
+        super().set_epoch(epoch)
+
     def __iter__(self) -> Iterator[int]:
         start, self.start = self.start, 0
         return iter(list(super().__iter__())[start:])

@@ -110,6 +110,9 @@ class Model:
     cls, args, kwargs = Net, (), {}
     space = SearchSpace({"x": Categorical([-1, 1, 2])})
 
+    def instance(self) -> Net:
+        return Net()
+
 
 def test_the_key_graph_becomes_the_models_however_deep() -> None:
     space = Model.space | {"lr": Categorical([0.1, 0.2])}

@@ -53,6 +53,16 @@ def test_each_epoch_has_its_own_order() -> None:
     assert tuple(flat(one)) == orders[1]
 
 
+def test_an_epoch_after_one_that_ended_early_is_whole() -> None:
+    one, _ = halves(numbers(), 0.5, seed=0)
+    batches = iter(one)
+    next(batches), next(batches)
+    again, _ = halves(numbers(), 0.5, seed=0)
+    again.load_state_dict(one.state_dict())
+    again.sampler.set_epoch(1)
+    assert len(flat(again)) == 10
+
+
 def test_a_loader_in_order_stays_in_order() -> None:
     one, _ = halves(numbers(shuffle=False), 0.5, seed=0)
     assert flat(one) == flat(one)
