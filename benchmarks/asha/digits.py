@@ -187,6 +187,7 @@ def summary(runs: list[dict[str, Any]], goals: list[float]) -> dict[str, Any]:
     for mark in MARKS:
         for i, name in enumerate(("val_acc", "test_acc")):
             values = [100 * run["leaders"][mark - 1][i] for run in runs]
+            result[f"{name}_{mark}_by_seed"] = [round(value, 2) for value in values]
             result[f"{name}_{mark}"] = [round(float(f(values)), 2) for f in (np.mean, np.std)]
     reached = [epochs for epochs in needed if epochs is not None]
     return {
