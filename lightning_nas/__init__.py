@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_nas import evaluators as evaluators
+    from lightning_nas import hpo as hpo
     from lightning_nas import hub as hub
     from lightning_nas import mutables as mutables
     from lightning_nas import nn as nn
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_PARTS = ("evaluators", "hub", "mutables", "nn", "oneshot", "space", "strategies")
+_PARTS = ("evaluators", "hpo", "hub", "mutables", "nn", "oneshot", "space", "strategies")
 
 _NAMES = {
     "Candidate": "trial",

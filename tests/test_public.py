@@ -46,6 +46,7 @@ PUBLIC = [
     "current_sample",
     "evaluators",
     "fixed_arch",
+    "hpo",
     "hub",
     "model_wrapper",
     "mutables",
