@@ -100,7 +100,7 @@ def _plain(
             if len(keys) < 2:  # JSON's reader tells no lines; the first place with this key is shown
                 found = re.search(rf"{re.escape(json.dumps(key))}\s*:", text)
                 if found is not None:
-                    lines[(*keys, key)] = text.count("\n", 0, found.start()) + 1
+                    lines[keys + (key,)] = text.count("\n", 0, found.start()) + 1
             if key in result:
                 raise Document(None, path, lines).error((*keys, key), "the key is there twice.")
             result[key] = _plain(item, (*keys, key), path, text, lines)
@@ -166,5 +166,5 @@ def _note_lines(
             _note_lines(value, here, path, lines, budget)
     elif isinstance(node, yaml.SequenceNode):
         for i, item in enumerate(node.value):
-            lines[(*keys, i)] = item.start_mark.line + 1
+            lines[keys + (i,)] = item.start_mark.line + 1
             _note_lines(item, (*keys, i), path, lines, budget)

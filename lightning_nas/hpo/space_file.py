@@ -113,7 +113,7 @@ class NNISpace:
             value = parameters[key]
             if label in self._nested:
                 name = value.get("_name") if isinstance(value, Mapping) else None
-                if name not in self._nested[label]:
+                if not isinstance(name, str) or name not in self._nested[label]:
                     raise SampleError(
                         f"{key!r} must be a dict with a '_name' among {sorted(self._nested[label])}, but got {value!r}."
                     )
