@@ -1,6 +1,7 @@
 """Hyper-parameter search: NNI's search spaces, experiment files, tuners and trial scripts."""
 
 from lightning_nas.hpo.command import CommandEvaluator
+from lightning_nas.hpo.config_file import load_experiment, read_config
 from lightning_nas.hpo.documents import ConfigError
 from lightning_nas.hpo.space_file import NNISpace, read_space, write_space
 from lightning_nas.hpo.trial_api import (
@@ -13,6 +14,7 @@ from lightning_nas.hpo.trial_api import (
     report_final_result,
     report_intermediate_result,
 )
+from lightning_nas.hpo.tuners import make_strategy
 
 __all__ = [
     "CommandEvaluator",
@@ -23,7 +25,10 @@ __all__ = [
     "get_next_parameter",
     "get_sequence_id",
     "get_trial_id",
+    "load_experiment",
+    "make_strategy",
     "merge_parameter",
+    "read_config",
     "read_space",
     "report_final_result",
     "report_intermediate_result",

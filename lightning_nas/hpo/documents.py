@@ -97,13 +97,14 @@ def _plain(
     if isinstance(value, _Pairs):
         result: dict[str, Any] = {}
         for key, item in value:
+            here = (*keys, key)
             if len(keys) < 2:  # JSON's reader tells no lines; the first place with this key is shown
                 found = re.search(rf"{re.escape(json.dumps(key))}\s*:", text)
                 if found is not None:
-                    lines[keys + (key,)] = text.count("\n", 0, found.start()) + 1
+                    lines[here] = text.count("\n", 0, found.start()) + 1
             if key in result:
-                raise Document(None, path, lines).error((*keys, key), "the key is there twice.")
-            result[key] = _plain(item, (*keys, key), path, text, lines)
+                raise Document(None, path, lines).error(here, "the key is there twice.")
+            result[key] = _plain(item, here, path, text, lines)
         return result
     if isinstance(value, list):
         return [_plain(item, (*keys, i), path, text, lines) for i, item in enumerate(value)]
@@ -166,5 +167,6 @@ def _note_lines(
             _note_lines(value, here, path, lines, budget)
     elif isinstance(node, yaml.SequenceNode):
         for i, item in enumerate(node.value):
-            lines[keys + (i,)] = item.start_mark.line + 1
-            _note_lines(item, (*keys, i), path, lines, budget)
+            here = (*keys, i)
+            lines[here] = item.start_mark.line + 1
+            _note_lines(item, here, path, lines, budget)

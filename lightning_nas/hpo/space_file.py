@@ -81,9 +81,14 @@ class NNISpace:
     """Label of a nested choice -> name of an option -> key within it -> label."""
     _top: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Key of the file -> label."""
+    is_batch: bool = False
+    """Whether the values of the only label are the parameters themselves, as NNI's BatchTuner has it."""
 
     def parameters(self, sample: Mapping[str, Any]) -> dict[str, Any]:
         """`sample` as NNI gives it to a trial: by the keys of the file, nested choices as dicts."""
+        if self.is_batch:
+            (label,) = self._top.values()
+            return dict(self._value(label, sample))
         return {key: self._value(label, sample) for key, label in self._top.items()}
 
     def sample(self, parameters: Mapping[str, Any]) -> Sample:

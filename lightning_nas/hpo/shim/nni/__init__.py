@@ -1,5 +1,7 @@
 """NNI's trial API: what a trial script uses of `import nni`, by way of files in the trial's folder.
 
+Beside it the base class of tuners, `nni.tuner.Tuner`.
+
 It stands alone, so that it also works where a trial's Python has neither NNI nor this library, and it
 imports in milliseconds. Imported as `nni` where the real NNI is installed, it steps aside for it.
 
@@ -19,6 +21,7 @@ import warnings
 from typing import Any
 
 __all__ = [
+    "NoMoreTrialError",
     "get_current_parameter",
     "get_experiment_id",
     "get_next_parameter",
@@ -28,6 +31,11 @@ __all__ = [
     "report_intermediate_result",
     "utils",
 ]
+
+
+class NoMoreTrialError(Exception):
+    """A tuner has no more parameters to try."""
+
 
 _MAX_BYTES = 999_999
 _STANDALONE = "STANDALONE"
