@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
-import math
 import os
 import re
 import shlex
@@ -17,6 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_nas.hpo.command import CommandEvaluator
+from lightning_nas.hpo.config_keys import (
+    ALGORITHM,
+    MEANING,
+    PLATFORMS,
+    SERVICE,
+    TRIAL,
+    WITHOUT_EFFECT,
+    duration_s,
+)
 from lightning_nas.hpo.documents import ConfigError, Document, read_document
 from lightning_nas.hpo.gpus import GPUs
 from lightning_nas.hpo.space_file import NNISpace, read_space
@@ -25,69 +33,6 @@ from lightning_nas.trial import Mode
 
 if TYPE_CHECKING:
     from lightning_nas.experiment import Experiment
-
-# Keys are told apart without case and underscores, as NNI does: so one table reads all three versions.
-_MEANING = {
-    "experimentname": "name",
-    "maxexecduration": "max_duration",
-    "maxexperimentduration": "max_duration",
-    "maxtrialnum": "max_trials",
-    "maxtrialnumber": "max_trials",
-    "maxtrialduration": "trial_duration",
-    "searchspacepath": "space_file",
-    "searchspacefile": "space_file",
-    "searchspace": "space",
-    "trialconcurrency": "concurrency",
-    "trial": "trial",
-    "trialcommand": "command",
-    "trialcodedirectory": "code",
-    "trialgpunumber": "gpus",
-    "tuner": "tuner",
-    "assessor": "assessor",
-    "advisor": "advisor",
-    "trainingserviceplatform": "platform",
-    "trainingservice": "service",
-    "localconfig": "service",
-    "logdir": "working_directory",
-    "experimentworkingdirectory": "working_directory",
-    "useannotation": "annotation",
-    "multiphase": "multiphase",
-    "sharedstorage": "shared_storage",
-}
-_WITHOUT_EFFECT = {
-    "authorname", "description", "multithread", "versioncheck", "logcollection", "debug", "loglevel",
-    "tunergpuindices", "nnimanagerip", "experimenttype",
-}  # fmt: skip
-_TRIAL = {"command": "command", "codedir": "code", "gpunum": "gpus"}
-_SERVICE = {
-    "platform": "platform",
-    "gpuindices": "gpu_indices",
-    "maxtrialnumpergpu": "trials_per_gpu",
-    "maxtrialnumberpergpu": "trials_per_gpu",
-    "useactivegpu": "use_active",
-    "trialcommand": "command",
-    "trialcodedirectory": "code",
-    "trialgpunumber": "gpus",
-    "debug": "ignored",
-    "nnimanagerip": "ignored",
-}
-_ALGORITHM = {
-    "name": "name",
-    "builtintunername": "name",
-    "builtinassessorname": "name",
-    "builtinadvisorname": "name",
-    "classargs": "args",
-    "codedir": "code",
-    "codedirectory": "code",
-    "classfilename": "file",
-    "classname": "class",
-    "gpuindices": "ignored",
-    "includeintermediateresults": "ignored",
-}
-_PLATFORMS = (
-    "remote", "pai", "openpai", "aml", "dlc", "kubeflow", "frameworkcontroller", "adl", "hybrid", "paiyarn",
-)  # fmt: skip
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True)
@@ -179,26 +124,6 @@ def stopping_rule(name: str, class_args: Mapping[str, Any]) -> Any:
         raise TunerError(str(error)) from None
 
 
-def duration_s(value: Any) -> int:
-    """A duration of NNI's in seconds, rounded up: a whole number, or a number with s, m, h or d.
-
-    Raises:
-        ValueError: for anything else.
-
-    >>> duration_s("0.5h"), duration_s(90)
-    (1800, 90)
-    """
-    if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([smhd])\s*", value)):
-        return math.ceil(float(found[1]) * _UNITS[found[2]])
-    if isinstance(value, str) and value.isdecimal():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(
-            f"a duration is a number with s, m, h or d, such as '90s' or '1.5h', but got {value!r}."
-        )
-    return value
-
-
 @dataclass(frozen=True)
 class _Setting:
     """A value of the file and the keys that lead to it."""
@@ -219,11 +144,11 @@ class _Reader:
             raise self._document.error(
                 (), "an experiment file is a mapping of keys such as trialCommand: ..."
             )
-        top = self._section(self._document.data, (), _MEANING, _WITHOUT_EFFECT)
+        top = self._section(self._document.data, (), MEANING, WITHOUT_EFFECT)
         self._refuse_what_is_not_there(top)
-        trial = self._subsection(top, "trial", _TRIAL)
+        trial = self._subsection(top, "trial", TRIAL)
         self._is_v1 = "trial" in top
-        service = self._subsection(top, "service", _SERVICE)
+        service = self._subsection(top, "service", SERVICE)
         self._check_platform(top, service)
         places = {**service, **trial, **top}
         space = self._space(top)
@@ -282,7 +207,7 @@ class _Reader:
             return {"platform": _Setting(value, keys)}
         if name == "service" and str(
             value.get("platform", "local") if isinstance(value, Mapping) else ""
-        ).lower() in (_PLATFORMS):
+        ).lower() in (PLATFORMS):
             return {"platform": _Setting(value["platform"], (*keys, "platform"))}
         return self._section(value, keys, known)
 
@@ -301,7 +226,7 @@ class _Reader:
         for section in sections:
             if "platform" in section:
                 name = str(section["platform"].value).lower()
-                if name in _PLATFORMS:
+                if name in PLATFORMS:
                     raise self._error(
                         section["platform"].keys,
                         f"the platform {name} is not run from this file; use local, or give Experiment a runner for "
@@ -334,7 +259,7 @@ class _Reader:
         if "tuner" not in top:
             raise self._error((), "it has no tuner; give e.g. tuner: {name: TPE}.")
         keys = top["tuner"].keys
-        section = self._section(top["tuner"].value, keys, _ALGORITHM)
+        section = self._section(top["tuner"].value, keys, ALGORITHM)
         arguments = self._arguments(section)
         try:
             if "class" in section:
@@ -374,7 +299,7 @@ class _Reader:
         if "assessor" not in top:
             return tuned.mode or tuned.default_mode, None
         keys = top["assessor"].keys
-        section = self._section(top["assessor"].value, keys, _ALGORITHM)
+        section = self._section(top["assessor"].value, keys, ALGORITHM)
         name, arguments = self._text(section, "name"), self._arguments(section)
         if name is None:
             raise self._error(keys, "it has no name; give e.g. name: Medianstop.")
@@ -386,8 +311,8 @@ class _Reader:
 
     def _batch(self, space: NNISpace, top: Mapping[str, _Setting]) -> NNISpace:
         keys = top["tuner"].keys
-        values = [space.parameters({label: v}) for label in space.space for v in space.space[label]]
-        if len(space.space) != 1 or not all(isinstance(v, Mapping) for row in values for v in row.values()):
+        values = space.parameter_sets()
+        if not values or not all(isinstance(value, Mapping) for value in values):
             raise self._error(
                 keys, "BatchTuner takes a search space of one choice, whose values are mappings."
             )

@@ -101,6 +101,11 @@ class NNISpace:
         self._collect(self._top, parameters, result)
         return self.space.check(result)
 
+    def parameter_sets(self) -> list[Any]:
+        """The values of the only choice, those that NNI's BatchTuner tries; empty if there is no such choice."""
+        labels = list(self.space)
+        return list(self._plain.get(labels[0], ())) if len(labels) == 1 else []
+
     def _value(self, label: str, sample: Mapping[str, Any]) -> Any:
         value = sample[label]
         if label in self._nested:
