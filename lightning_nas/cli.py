@@ -1,4 +1,4 @@
-"""The command `lightning-nas`: runs the demo, shows an experiment, exports its best models.
+"""The command `lightning-nas`: runs the demo or a file of NNI's, shows an experiment, exports its best models.
 
 Only the commands that train or build a model load torch, so that help, wrong options and `show`
 answer at once. A user's mistake is one line on the standard error and exit code 2.
@@ -13,6 +13,7 @@ import json
 import math
 import os
 import re
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from lightning_nas.experiment.store import SqliteStore
 
 PROGRAM = "lightning-nas"
+_LOG = "search.log"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,6 +114,20 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "code and onnx rebuild the models by the code that searched, kept in DIR/experiment.pkl: "
         "use them only on experiments that you trust."
     )
+
+    create = command(
+        "create", _create, "Run an experiment file of NNI's: its search space, tuner and trial script."
+    )
+    create.add_argument("--config", type=Path, required=True, metavar="FILE", help="the experiment file")
+    create.add_argument(
+        "--directory", type=Path, metavar="DIR", help="where to write (default: runs/<date>-<time>)"
+    )
+    create.add_argument(
+        "--foreground", action="store_true", help="run here until the end (default: in the background)"
+    )
+
+    validate = command("validate", _validate, "Check an experiment file of NNI's; nothing is run or written.")
+    validate.add_argument("file", type=Path, metavar="FILE", help="the experiment file")
 
     # argparse answers a misspelt command or option with a list of all; a close match helps more.
     word = next((argument for argument in arguments if not argument.startswith("-")), None)
@@ -258,6 +274,48 @@ def _export(options: argparse.Namespace) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(trial.sample, indent=2) + "\n")
         print(path)
+
+
+# ---------------------------------------------------------------- create, validate
+
+
+def _create(options: argparse.Namespace) -> None:
+    from lightning_nas.hpo import load_experiment
+
+    # All that can be wrong with the file is said here, before anything is made.
+    experiment = load_experiment(options.config, options.directory)
+    if options.foreground:
+        experiment.run()
+        return
+    directory = experiment.directory
+    directory.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable,
+        "-m",
+        "lightning_nas.cli",
+        "create",
+        "--config",
+        str(options.config.absolute()),
+    ]
+    with (directory / _LOG).open("ab") as log:
+        process = subprocess.Popen(
+            [*command, "--directory", str(directory), "--foreground"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    print(f"{directory} (process {process.pid}; what it prints is in {_LOG})")
+
+
+def _validate(options: argparse.Namespace) -> None:
+    from lightning_nas.hpo import read_config
+
+    config = read_config(options.file)
+    limit = "no limit of trials" if config.max_trials is None else f"{config.max_trials} trials"
+    print(
+        f"{options.file}: right; {len(config.space.space)} labels, {limit}, {config.concurrency} at the same time"
+    )
 
 
 if __name__ == "__main__":

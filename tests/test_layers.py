@@ -39,8 +39,8 @@ PARTS: dict[str, tuple[int, set[str]]] = {
     "digits": (4, {"numpy"} | TORCH),
     "oneshot": (5, {"numpy"} | TORCH | LIGHTNING),
     "experiment": (6, {"cloudpickle", "numpy", "rich"}),
-    "hpo": (7, {"numpy"} | TORCH | LIGHTNING),
     "demo": (7, {"numpy", "rich"} | TORCH | LIGHTNING),
+    "hpo": (7, {"numpy", "yaml"} | TORCH | LIGHTNING),
     "cli": (8, {"rich"}),
 }
 

@@ -5,6 +5,7 @@ from lightning_nas.space.condition import Condition
 from lightning_nas.space.domain import Domain
 from lightning_nas.space.domains import domain_from_json
 from lightning_nas.space.numeric import Float, Integer
+from lightning_nas.space.rounded import Normal, Quantized
 from lightning_nas.space.search_space import Sample, SearchSpace
 from lightning_nas.space.values import value_key
 
@@ -14,6 +15,8 @@ __all__ = [
     "Domain",
     "Float",
     "Integer",
+    "Normal",
+    "Quantized",
     "Sample",
     "SearchSpace",
     "Subset",

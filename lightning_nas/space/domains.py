@@ -1,4 +1,4 @@
-"""The four domains, and how each is read back from JSON."""
+"""The six domains, and how each is read back from JSON."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from lightning_nas.errors import SpaceError
 from lightning_nas.space.choices import Categorical, Subset
 from lightning_nas.space.domain import Domain
 from lightning_nas.space.numeric import Float, Integer
+from lightning_nas.space.rounded import Normal, Quantized
 
 _KINDS: dict[str, tuple[type[Domain], frozenset[str], frozenset[str]]] = {
     "categorical": (Categorical, frozenset({"values"}), frozenset({"prior"})),
     "subset": (Subset, frozenset({"values"}), frozenset({"size"})),
     "integer": (Integer, frozenset({"low", "high"}), frozenset({"step", "log"})),
     "float": (Float, frozenset({"low", "high"}), frozenset({"log", "step"})),
+    "quantized": (Quantized, frozenset({"low", "high", "step"}), frozenset({"log"})),
+    "normal": (Normal, frozenset({"mean", "deviation"}), frozenset({"log", "step"})),
 }
 """Type name -> class, fields it needs, fields it may have."""
 

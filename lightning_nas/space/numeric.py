@@ -14,7 +14,7 @@ from lightning_nas.errors import SpaceError
 from lightning_nas.space.domain import Domain
 from lightning_nas.space.values import draw_below, is_real, is_whole, plain_value
 
-_GRID_TOLERANCE = 1e-6
+GRID_TOLERANCE = 1e-6
 """How far from a grid point a number may lie, in steps, and still mean it."""
 
 
@@ -47,7 +47,7 @@ class Integer(Domain):
             if not is_whole(value):
                 raise SpaceError(f"`{name}` of Integer must be a whole number, but got {value!r}.")
             object.__setattr__(self, name, value)
-        _check_ends("Integer", self.low, self.high, self.step, self.log)
+        check_ends("Integer", self.low, self.high, self.step, self.log)
         object.__setattr__(self, "high", self.low + (self.high - self.low) // self.step * self.step)
 
     @property
@@ -83,11 +83,11 @@ class Integer(Domain):
 
     def encode(self, value: Any) -> np.ndarray:
         """The position between the ends, in the logarithm if `log`."""
-        return _position(self._checked(value), self.low, self.high, self.log)
+        return position_of(self._checked(value), self.low, self.high, self.log)
 
     def decode(self, code: np.ndarray) -> int:
         return self.at(
-            _nearest(_at_position(code, self.low, self.high, self.log), self.low, self.step, self.size)
+            _nearest(at_position(code, self.low, self.high, self.log), self.low, self.step, self.size)
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class Float(Domain):
             if not is_real(value):
                 raise SpaceError(f"`{name}` of Float must be a finite number, but got {value!r}.")
             object.__setattr__(self, name, float(value))
-        _check_ends("Float", self.low, self.high, self.step, self.log)
+        check_ends("Float", self.low, self.high, self.step, self.log)
         if self.step is None:
             return
         low, high, step = (Fraction(repr(number)) for number in (self.low, self.high, self.step))
@@ -184,7 +184,7 @@ class Float(Domain):
                     return None
             else:
                 position = (plain - self.low) / self.step
-                if abs(position - self._nearest_index(plain)) <= _GRID_TOLERANCE:
+                if abs(position - self._nearest_index(plain)) <= GRID_TOLERANCE:
                     return None
         steps = "" if self.step is None else f" in steps of {self.step:g}"
         return f"{value!r} is not a number from {self.low:g} to {self.high:g}{steps}."
@@ -199,10 +199,10 @@ class Float(Domain):
 
     def encode(self, value: Any) -> np.ndarray:
         """The position between the ends, in the logarithm if `log`."""
-        return _position(self.normalise(value), self.low, self.high, self.log)
+        return position_of(self.normalise(value), self.low, self.high, self.log)
 
     def decode(self, code: np.ndarray) -> float:
-        value = _at_position(code, self.low, self.high, self.log)
+        value = at_position(code, self.low, self.high, self.log)
         if self.step is not None:
             return self.at(self._nearest_index(value))
         return min(max(value, self.low), self.high)
@@ -215,7 +215,8 @@ class Float(Domain):
         return _nearest(value, self.low, self.step, self._grid[3])
 
 
-def _check_ends(kind: str, low: float, high: float, step: float | None, log: Any) -> None:
+def check_ends(kind: str, low: float, high: float, step: float | None, log: Any) -> None:
+    """Raises SpaceError unless a domain of numbers can have these ends."""
     given = f"(low={low}, high={high}, step={step}, log={log})"
     if not isinstance(log, bool):
         raise SpaceError(f"`log` of {kind} must be True or False, but got {log!r}.")
@@ -241,7 +242,8 @@ def _log_index(low: float, high: float, step: float, rng: np.random.Generator) -
     return _nearest(value, low, step, round((high - low) / step) + 1)
 
 
-def _position(value: float, low: float, high: float, log: bool) -> np.ndarray:
+def position_of(value: float, low: float, high: float, log: bool) -> np.ndarray:
+    """Where `value` lies between the ends, in [0, 1], shape (1,)."""
     if low == high:
         return np.zeros(1)
     if log:
@@ -249,7 +251,8 @@ def _position(value: float, low: float, high: float, log: bool) -> np.ndarray:
     return np.array([(value - low) / (high - low)])
 
 
-def _at_position(code: np.ndarray, low: float, high: float, log: bool) -> float:
+def at_position(code: np.ndarray, low: float, high: float, log: bool) -> float:
+    """The number at a position between the ends."""
     position = min(max(float(code[0]), 0.0), 1.0)
     if log:
         return math.exp(math.log(low) + position * (math.log(high) - math.log(low)))

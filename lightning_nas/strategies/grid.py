@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lightning_nas.space import Categorical, Domain, Sample, SearchSpace
+from lightning_nas.space import Categorical, Domain, Normal, Sample, SearchSpace
 from lightning_nas.strategies.history import Seen
 from lightning_nas.strategies.proposals import Draws, Proposals
 from lightning_nas.strategies.strategy import check_seed
@@ -25,7 +25,7 @@ class GridSearch:
 
     Args:
         points: values per continuous label, both ends among them, even in the logarithm where the
-            domain is logarithmic.
+            domain is logarithmic; of a `Normal`, the medians of so many equally likely parts.
         seed: nothing is drawn; it is there as every strategy has one.
 
     Raises:
@@ -56,7 +56,10 @@ def on_grid(space: SearchSpace, points: int) -> SearchSpace:
     def listed(domain: Domain) -> Domain:
         if domain.size != math.inf:
             return domain
-        positions = np.linspace(0.0, 1.0, points)
+        if isinstance(domain, Normal):
+            positions = (np.arange(points) + 0.5) / points  # it has no ends
+        else:
+            positions = np.linspace(0.0, 1.0, points)
         return Categorical(list(dict.fromkeys(domain.decode(np.array([p])) for p in positions)))
 
     return SearchSpace({label: listed(domain) for label, domain in space.items()}, space.conditions)

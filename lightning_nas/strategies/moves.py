@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lightning_nas.space import Categorical, Domain, Sample, SearchSpace, Subset, value_key
+from lightning_nas.space import Categorical, Domain, Normal, Sample, SearchSpace, Subset, value_key
 
 _STRIDES = tuple(2.0**-k for k in range(1, 7))
 """Steps of a number, as a share of its range: a half, a quarter, ... down to 1/64."""
@@ -38,6 +38,8 @@ def _values_near(domain: Domain, value: Any) -> list[Any]:
     else:
         position = float(domain.encode(value)[0])
         there = [position + sign * stride for stride in _STRIDES for sign in (1.0, -1.0)]
+        if isinstance(domain, Normal):  # it has no ends
+            there = [p for p in there if 0.0 < p < 1.0]
         values = [domain.decode(np.array([p])) for p in there if 0.0 <= p <= 1.0]
     distinct = {domain.key(found): found for found in values}
     distinct.pop(domain.key(value), None)

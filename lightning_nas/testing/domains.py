@@ -16,7 +16,18 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from lightning_nas.space import Categorical, Condition, Domain, Float, Integer, SearchSpace, Subset, value_key
+from lightning_nas.space import (
+    Categorical,
+    Condition,
+    Domain,
+    Float,
+    Integer,
+    Normal,
+    Quantized,
+    SearchSpace,
+    Subset,
+    value_key,
+)
 
 _SCALARS: st.SearchStrategy[Any] = st.one_of(
     st.none(),
@@ -35,15 +46,16 @@ def generators() -> st.SearchStrategy[np.random.Generator]:
 
 
 def domains(*, finite: bool = False, max_size: int | None = None) -> st.SearchStrategy[Domain]:
-    """Domains of all four kinds, among them those of one value and Categoricals with a prior.
+    """Domains of all six kinds, among them those of one value and Categoricals with a prior.
 
     Args:
         finite: leave out continuous domains.
         max_size: finite domains have no more values than this; None for as many as come.
     """
     kinds: list[st.SearchStrategy[Domain]] = [categoricals(), integers(), subsets(), floats(continuous=False)]
+    kinds.append(quantized())
     if not finite:
-        kinds.append(floats(continuous=True))
+        kinds += [floats(continuous=True), normals()]
     return st.one_of(kinds).filter(lambda d: max_size is None or d.size == math.inf or d.size <= max_size)
 
 
@@ -76,6 +88,20 @@ def floats(draw: st.DrawFn, continuous: bool = True, max_size: int = 4) -> Float
     step = draw(st.sampled_from([0.1, 0.25, 0.3, 1.0, 1e-4]))
     low = draw(st.integers(1, 20) if log else st.integers(-20, 20)) * step
     return Float(low, low + (draw(st.integers(0, max_size - 1)) + 0.1) * step, log, step)
+
+
+@st.composite
+def quantized(draw: st.DrawFn, max_size: int = 4) -> Quantized:
+    """Quantized of up to `max_size` values, the ends multiples or not, some of them logarithmic."""
+    log, step = draw(st.booleans()), draw(st.sampled_from([0.1, 0.25, 0.3, 1.0, 1e-4]))
+    low = draw(st.integers(1, 200) if log else st.integers(-200, 200)) * step / 10
+    return Quantized(low, low + draw(st.integers(0, (max_size - 1) * 10 - 1)) * step / 10, step, log)
+
+
+def normals() -> st.SearchStrategy[Normal]:
+    """Normals, some of them logarithmic, some rounded."""
+    steps = st.sampled_from([None, 0.1, 1.0])
+    return st.builds(Normal, st.floats(-3, 3), st.floats(0.1, 3), st.booleans(), steps)
 
 
 @st.composite

@@ -1,4 +1,4 @@
-"""Laws of the four domains, and values computed by hand."""
+"""Laws of the six domains, and values computed by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lightning_nas.errors import SampleError, SpaceError
-from lightning_nas.space import Categorical, Domain, Float, Integer, Subset, domain_from_json, value_key
+from lightning_nas.space import (
+    Categorical,
+    Domain,
+    Float,
+    Integer,
+    Normal,
+    Quantized,
+    Subset,
+    domain_from_json,
+    value_key,
+)
 from lightning_nas.testing.domains import domains, generators
 
 
@@ -268,8 +278,8 @@ def test_large_numbers_are_drawn_alike() -> None:
         (lambda: Subset([1, 2], size=(2, 1)), r"but got \(2, 1\)"),
         (lambda: Subset([]), "Subset needs at least one value"),
         (
-            lambda: domain_from_json({"type": "normal"}),
-            r"'type' among \['categorical', .* but got {'type': 'normal'}",
+            lambda: domain_from_json({"type": "weibull"}),
+            r"'type' among \['categorical', .* but got {'type': 'weibull'}",
         ),
         (lambda: domain_from_json([1]), r"but got \[1\]"),
         (lambda: domain_from_json({"type": "float", "low": 1}), r"has the fields \['high', 'low'\]"),
@@ -307,3 +317,65 @@ def test_a_continuous_domain_cannot_be_listed() -> None:
     for ask in (iter, lambda domain: domain.at(0), lambda domain: domain.index(0.5)):
         with pytest.raises(SpaceError, match=r"Float\(low=0.0, high=1.0.* is continuous"):
             ask(Float(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("domain", "masses"),
+    [
+        # 2 to 10 in fives: below 2.5 it is 0, cut off to 2; at 7.5 begins 10. Eighths of the range.
+        (Quantized(2, 10, 5), {2.0: 0.5 / 8, 5.0: 5 / 8, 10.0: 2.5 / 8}),
+        (
+            Quantized(0.005, 0.025, 0.005),
+            {0.005: 1 / 8, 0.01: 1 / 4, 0.015: 1 / 4, 0.02: 1 / 4, 0.025: 1 / 8},
+        ),
+        # 4 is rounded to 5, so it is no value.
+        (Quantized(4, 10, 5), {5.0: 3.5 / 6, 10.0: 2.5 / 6}),
+        (Quantized(1, 8, 4, log=True), {1.0: 1 / 3, 4.0: math.log2(3) / 3, 8.0: (2 - math.log2(3)) / 3}),
+    ],
+)
+def test_a_quantized_value_has_the_mass_that_is_rounded_to_it(
+    domain: Quantized, masses: dict[float, float]
+) -> None:
+    assert list(domain) == list(masses)
+    drawn = [domain.sample(np.random.default_rng([7, i])) for i in range(4000)]
+    for value, mass in masses.items():
+        # Five standard deviations: fails for a right domain once in 10**6.
+        assert abs(drawn.count(value) / 4000 - mass) < 5 * math.sqrt(mass * (1 - mass) / 4000)
+
+
+def test_a_normal_is_distributed_as_its_quantiles_say() -> None:
+    rng = np.random.default_rng(3)
+    for domain in (Normal(2, 0.5), Normal(-1, 1.5, log=True)):
+        shares = sorted(float(domain.encode(domain.sample(rng))[0]) for _ in range(2000))
+        # Kolmogorov-Smirnov: 2 / sqrt(n) is exceeded with a probability of 2 exp(-8), one in 1500.
+        assert max(abs(share - i / 2000) for i, share in enumerate(shares)) < 2 / math.sqrt(2000)
+    assert Normal(10, 4, step=5).normalise(15) == 15.0
+    assert Normal(0, 1, log=True, step=2).sample(np.random.default_rng(0)) in (0.0, 2.0)
+    assert Normal(5, 2).default == 5.0
+    assert Normal(0, 1, step=1).decode(np.array([0.0])) == -8.0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Quantized(1, 2, 0), "`step > 0` must hold for Quantized"),
+        (lambda: Quantized(3, 2, 1), "`low <= high` must hold for Quantized"),
+        (lambda: Quantized(0, 2, 1, log=True), "`low > 0` must hold for Quantized with log=True"),
+        (lambda: Quantized("1", 2, 1), "`low` of Quantized must be a finite number, but got '1'"),
+        (lambda: Normal(0, 0), "`deviation > 0` and `step > 0` must hold"),
+        (lambda: Normal(0, 1, log=1), "`log` of Normal must be True or False"),
+        (lambda: Normal(10, 100, log=True), "beyond floating point"),
+        (lambda: Normal(0, 1).at(0), "cannot be listed"),
+        (lambda: Normal(0, 1).index(0.0), "cannot be numbered"),
+    ],
+)
+def test_a_wrong_rounded_domain_is_refused(make: Any, message: str) -> None:
+    with pytest.raises(SpaceError, match=message):
+        make()
+
+
+def test_a_rounded_domain_says_what_a_value_should_be() -> None:
+    assert Quantized(2, 10, 5).why_not(7) == "7 is none of the multiples of 5 from 2 to 10, ends included."
+    assert Normal(0, 1, log=True).why_not(-1) == "-1 is not a number above 0."
+    assert Normal(0, 1, step=2).why_not(3) == "3 is not a multiple of 2."
+    assert Normal(0, 1).why_not("3") == "'3' is not a finite number."
