@@ -98,10 +98,13 @@ def quantized(draw: st.DrawFn, max_size: int = 4) -> Quantized:
     return Quantized(low, low + draw(st.integers(0, (max_size - 1) * 10 - 1)) * step / 10, step, log)
 
 
-def normals() -> st.SearchStrategy[Normal]:
-    """Normals, some of them logarithmic, some rounded."""
-    steps = st.sampled_from([None, 0.1, 1.0])
-    return st.builds(Normal, st.floats(-3, 3), st.floats(0.1, 3), st.booleans(), steps)
+@st.composite
+def normals(draw: st.DrawFn) -> Normal:
+    """Normals, some of them logarithmic, some rounded so finely that a search does not run out of values."""
+    deviation, log = draw(st.floats(0.1, 3)), draw(st.booleans())
+    mean = draw(st.floats(-3, 3))
+    step = draw(st.sampled_from([None, 0.01 * deviation * (math.exp(mean) if log else 1.0)]))
+    return Normal(mean, deviation, log, step)
 
 
 @st.composite

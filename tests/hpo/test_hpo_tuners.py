@@ -73,7 +73,7 @@ def test_every_strategy_searches_all_ten_types(strategy: Strategy) -> None:
     assert len({space.key(trial.sample) for trial in trials}) == 14
 
 
-def test_tpe_and_annealing_come_nearer_than_random_on_normals() -> None:
+def test_tpe_comes_nearer_than_random_search_on_normals() -> None:
     space = read_space({k: ALL_TYPES[k] for k in ("normal", "lognormal")}).space
 
     def score(sample: Sample) -> float:
@@ -84,8 +84,9 @@ def test_tpe_and_annealing_come_nearer_than_random_on_normals() -> None:
             np.median([max(t.score for t in searched(make(), space, score, 40, i)) for i in range(7)])
         )
 
-    # Medians of seven searches of 40 trials; Random's is near -0.6, the others' near -0.2.
-    assert min(median(TPE), median(Anneal)) > median(Random)
+    # Medians of seven searches of 40 trials: random search is between -0.8 and -1.3 in five such lots, TPE
+    # between -0.2 and -0.45.
+    assert median(TPE) > median(Random) + 0.2
 
 
 def test_a_grid_puts_normals_at_the_middles_of_equally_likely_parts() -> None:
