@@ -25,7 +25,7 @@ from lightning_nas.space import (
     domain_from_json,
     value_key,
 )
-from lightning_nas.testing.domains import domains, generators
+from lightning_nas.testing.domains import domains, generators, normals
 
 
 def same(one: Any, other: Any) -> bool:
@@ -379,3 +379,15 @@ def test_a_rounded_domain_says_what_a_value_should_be() -> None:
     assert Normal(0, 1, log=True).why_not(-1) == "-1 is not a number above 0."
     assert Normal(0, 1, step=2).why_not(3) == "3 is not a multiple of 2."
     assert Normal(0, 1).why_not("3") == "'3' is not a finite number."
+
+
+@given(normals(rounded=True), generators())
+def test_rounded_normals_keep_the_laws(domain: Normal, rng: np.random.Generator) -> None:
+    value = domain.sample(rng)
+    assert value in domain
+    assert same(domain.normalise(value), value)
+    assert domain_from_json(json.loads(json.dumps(domain.to_json()))) == domain
+    other = domain.other(value, rng)
+    assert other in domain
+    assert other != value
+    assert domain.decode(np.array([rng.random()])) in domain
