@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -36,6 +39,23 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"the real data sets are not at {SHARED_DATA}")
     return SHARED_DATA
+
+
+CIFAR10 = Path(__file__).resolve().parents[1] / "benchmarks" / "cifar10"
+CIFAR10_SCRIPTS = ("cells", "data", "lit", "pictures", "search", "retrain", "export")
+
+
+@pytest.fixture(scope="module")
+def cifar() -> Iterator[SimpleNamespace]:
+    """The scripts of `benchmarks/cifar10/` as modules, which import each other by their bare names; and `configs`."""
+    sys.path.insert(0, str(CIFAR10))
+    try:
+        modules = {name: importlib.import_module(name) for name in CIFAR10_SCRIPTS}
+        yield SimpleNamespace(**modules, configs=CIFAR10 / "configs")
+    finally:
+        sys.path.remove(str(CIFAR10))
+        for name in CIFAR10_SCRIPTS:
+            sys.modules.pop(name, None)
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 import lightning_nas.nn as nas_nn
 from lightning_nas.hub.darts import DARTS_OPERATIONS, DartsSpace, EdgeOperation
-from lightning_nas.oneshot import Supernet, relax
-from lightning_nas.oneshot.callback import frozen
+from lightning_nas.oneshot import Supernet, frozen, relax
 from lightning_nas.oneshot.fast_ops import Shared, depthwise, join_rows, spread
 from lightning_nas.oneshot.mixed import MixedCell
 
