@@ -118,15 +118,22 @@ class Curves(Callback):
         self.path = path
         self.rows: list[dict[str, float]] = []
         self._began = time.monotonic()
+        self._is_validated = False
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._began = time.monotonic()
+        self._is_validated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._is_validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         metrics = {
             name: float(value)
             for name, value in trainer.callback_metrics.items()
-            if name.startswith(("train/", "val/", "search/"))
+            if name.startswith(("train/", "search/"))
+            # Lightning keeps the last ones where an epoch has none of its own.
+            or (name.startswith("val/") and self._is_validated)
         }
         lr = float(trainer.optimizers[0].param_groups[0]["lr"])
         seconds = round(time.monotonic() - self._began, 3)
