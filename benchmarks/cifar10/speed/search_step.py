@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_nas.hub.darts import DARTS_OPERATIONS, DartsSpace
-from lightning_nas.oneshot import relax
-from lightning_nas.oneshot.callback import frozen
+from lightning_nas.oneshot import frozen, relax
 
 
 class SupernetSearch:
