@@ -50,9 +50,9 @@ from torch.utils.data import DataLoader
 try:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of classes in torch.nn that NNI does not know
+        from nni.nas import strategy as nni_strategy
         from nni.nas.evaluator.pytorch import LightningModule
-        from nni.nas.hub.pytorch import DARTS as NniSpace
-        from nni.nas.strategy import DARTS as NniStrategy
+        from nni.nas.hub import pytorch as nni_hub
 except ImportError as error:
     sys.exit(
         f"NNI 3.0 cannot be imported ({error}); the head of {Path(__file__).name} says how to install it."
@@ -73,9 +73,9 @@ class NniSearch:
     """Steps of NNI's search. A fit of one step on two images attaches the trainer that NNI's step asks for."""
 
     def __init__(self, channels: int, layers: int) -> None:
-        strategy = NniStrategy(gradient_clip_val=5.0)
+        strategy = nni_strategy.DARTS(gradient_clip_val=5.0)
         training = Training()
-        training.set_model(strategy.mutate_model(NniSpace(channels, layers, "cifar")))
+        training.set_model(strategy.mutate_model(nni_hub.DARTS(channels, layers, "cifar")))
         self.module = strategy.configure_oneshot_module(training)
         few = {"train": step.batch(2, 0), "val": step.batch(2, 1)}
         trainer = pl.Trainer(
