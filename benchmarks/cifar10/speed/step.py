@@ -20,6 +20,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -58,8 +59,14 @@ def batch(size: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     )
 
 
-def times(variants: tuple[str, ...], size: dict[str, int], rounds: int) -> dict[str, Any]:
-    """Seconds of every step, their medians as ratios to the port's, and what a step dispatches.
+def times(
+    variants: tuple[str, ...],
+    size: dict[str, int],
+    rounds: int,
+    make: Callable[[str, int, int], Any] = make,
+    base: str = "port",
+) -> dict[str, Any]:
+    """Seconds of every step, their medians as ratios to those of `base`, and what a step dispatches.
 
     Seconds are those of the clock, and those the processor spent on this process, which other processes on
     the machine disturb less.
@@ -84,11 +91,11 @@ def times(variants: tuple[str, ...], size: dict[str, int], rounds: int) -> dict[
             processor[variant].append(round(time.process_time() - start_processor, 4))
 
     def ratios(seconds: dict[str, list[float]]) -> dict[str, float]:
-        return {v: round(median(seconds["port"]) / median(seconds[v]), 2) for v in variants}
+        return {v: round(median(seconds[base]) / median(seconds[v]), 2) for v in variants}
 
     return {
-        "times faster than the port": ratios(wall),
-        "times less processor time than the port": ratios(processor),
+        f"times faster than the {base}": ratios(wall),
+        f"times less processor time than the {base}": ratios(processor),
         "work operations": work,
         "seconds": wall,
         "processor seconds": processor,
