@@ -16,8 +16,8 @@ derived operations, how many are skips or noise, and the test accuracy; means ov
 standard deviation.
 
 Seen: in S4 the alphas speak for reduction cells of noise alone, and what they derive tests at chance (0.1);
-what perturbation or the stop keeps tests at 0.98 and more. In S2 the alphas take 5 or 6 skips of 8 and
-perturbation 4, but two convolutions are enough for the dots once labels are right: accuracy does not tell
+what perturbation or the stop keeps tests at 0.97 and more. In S2 the alphas take 5 or 6 skips of 8 and
+perturbation 3 or 4, but two convolutions are enough for the dots once labels are right: accuracy does not tell
 them apart. The stop is only as good as its moment: in S2 a share of skips is there from the first epochs.
 
     python benchmarks/cifar10/collapse.py [--seeds 3] [--spaces S4 S2] [--output benchmarks/cifar10/collapse.json]
