@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ class Status(str, Enum):
         return self in (Status.COMPLETED, Status.STOPPED, Status.FAILED)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Intermediate:
     """One report of a running trial.
 
@@ -167,27 +168,24 @@ class Objective:
         Raises:
             MetricError: if it is not there; the message lists what is.
         """
-        have = ", ".join(sorted(metrics)) or "nothing"
         if self.metric is not None:
             if self.metric not in metrics:
                 raise MetricError(
-                    f"The objective {self.metric!r} is not among the metrics of this trial; it has {have}."
+                    f"The objective {self.metric!r} is not among the metrics of this trial; it has "
+                    f"{_names(metrics)}."
                 )
             return self.metric
         if "default" in metrics:
             return "default"
         if len(metrics) != 1:
             raise MetricError(
-                f"The trial has several metrics ({have}) or none; say which one counts with objective=."
+                f"The trial has several metrics ({_names(metrics)}) or none; say which one counts with objective=."
             )
         return next(iter(metrics))
 
     def direction(self, name: str) -> Mode:
         """ "max" or "min" for the metric called `name`."""
-        if self.mode is not None:
-            return self.mode
-        parts = name.lower().replace("/", "_").replace("-", "_").split("_")
-        return "min" if any(part in _LOWER_IS_BETTER for part in parts) else "max"
+        return self.mode or _inferred_mode(name)
 
     def score(self, metrics: Mapping[str, float]) -> float:
         """The objective's value in `metrics`, turned so that higher is better.
@@ -212,6 +210,16 @@ class Objective:
         except MetricError:
             return None
         return self.score(metrics) if math.isfinite(metrics[name]) else -math.inf
+
+
+def _names(metrics: Mapping[str, float]) -> str:
+    return ", ".join(sorted(metrics)) or "nothing"
+
+
+@functools.lru_cache(maxsize=1024)
+def _inferred_mode(name: str) -> Mode:
+    parts = name.lower().replace("/", "_").replace("-", "_").split("_")
+    return "min" if any(part in _LOWER_IS_BETTER for part in parts) else "max"
 
 
 def best(trials: Sequence[Trial], k: int = 1) -> list[Trial]:

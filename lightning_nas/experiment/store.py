@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import math
 import sqlite3
@@ -16,7 +17,7 @@ from lightning_nas.errors import StoreError
 from lightning_nas.experiment import schema
 from lightning_nas.experiment.description import Description
 from lightning_nas.space import Sample, SearchSpace
-from lightning_nas.trial import Intermediate, Metrics, Status, Trial
+from lightning_nas.trial import Intermediate, Metrics, Objective, Status, Trial
 
 DATABASE = "experiment.db"
 """The database's name within an experiment's folder."""
@@ -137,14 +138,8 @@ class SqliteStore:
     def trials(self) -> list[Trial]:
         """All trials by number, as they stand."""
         space, objective = self.description.space, self.description.objective
-        with _named(self._path):
-            reports: dict[int, list[Intermediate]] = {}
-            for number, step, text in self._connection.execute(
-                "SELECT number, step, metrics FROM reports ORDER BY number, position"
-            ):
-                metrics = _metrics(text)
-                report = Intermediate(step, metrics, objective.score_of_report(metrics))
-                reports.setdefault(number, []).append(report)
+        with _named(self._path), _no_collection():
+            reports = self._reports(objective)
             return [
                 Trial(
                     row["number"],
@@ -162,6 +157,19 @@ class SqliteStore:
                 )
                 for row in self._rows("SELECT * FROM trials ORDER BY number")
             ]
+
+    def _reports(self, objective: Objective) -> dict[int, list[Intermediate]]:
+        """The reports of each trial, by its number. There may be half a million."""
+        rows = self._connection.execute(
+            "SELECT number, step, metrics FROM reports ORDER BY number, position"
+        ).fetchall()
+        texts = ",".join(text for _, _, text in rows)  # one document is parsed in a third of the time
+        reports: dict[int, list[Intermediate]] = {}
+        for (number, step, _), values in zip(rows, json.loads(f"[{texts}]")):
+            metrics = {name: float(value) for name, value in values.items()}
+            report = Intermediate(step, metrics, objective.score_of_report(metrics))
+            reports.setdefault(number, []).append(report)
+        return reports
 
     def changes(self, number: int) -> list[Change]:
         """How a trial's status changed, in order."""
@@ -264,6 +272,18 @@ class SqliteStore:
             return Description.from_json({key: json.loads(value) for key, value in rows})
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(f"{self._path} does not say what its experiment is: {error!r}.") from error
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keeps Python from looking for garbage while many objects are made, which takes as long as making them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager
