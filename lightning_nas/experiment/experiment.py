@@ -24,6 +24,7 @@ from lightning_nas.experiment.runners import InProcessRunner, ProcessRunner, Run
 from lightning_nas.experiment.settings import check_at_least, fitted_rule, new_directory, seconds
 from lightning_nas.experiment.store import DATABASE, SqliteStore, Store
 from lightning_nas.space import Domain, SearchSpace
+from lightning_nas.stopping import PausingRule
 from lightning_nas.trial import Mode, Objective, Status, Trial, best
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ class Experiment:
         stopping: a rule that may end trials early, at a report, or pause them and let them go on later
             (see `lightning_nas.stopping`). A trial that is still paused at the end stays so, with the
             metrics of its last report; it does not compete for `best`.
+        lag: hides from the strategy the results of the newest `lag` trials, finished or not, and waits for
+            those of all others. The samples then do not depend on how fast trials are: any concurrency up
+            to `lag + 1` gives the same, and with `lag = concurrency - 1` hardly a worker waits.
         max_consecutive_failures: ends a hopeless search; None never does. Counted anew in each run.
         export: whether the best model is also exported as code and ONNX when a search with a model
             ends.
@@ -104,12 +108,13 @@ class Experiment:
         seed: int = 0,
         runner: RunnerName = "processes",
         stopping: StoppingRule | None = None,
+        lag: int = 0,
         max_consecutive_failures: int | None = 10,
         export: bool = True,
         progress: bool | None = None,
     ) -> None:
         check_at_least(1, concurrency=concurrency, max_consecutive_failures=max_consecutive_failures)
-        check_at_least(0, max_trials=max_trials, seed=seed)
+        check_at_least(0, max_trials=max_trials, seed=seed, lag=lag)
         if runner not in ("processes", "inprocess"):
             raise ValueError(f"`runner` must be 'processes' or 'inprocess', but got {runner!r}.")
         searches = is_one_shot(strategy)
@@ -129,6 +134,8 @@ class Experiment:
         self._objective = Objective(objective, mode)
         self._one_shot: Any = strategy if searches else None
         stopping = fitted_rule(stopping, evaluator, max_trials)
+        if lag and isinstance(stopping, PausingRule):
+            raise ValueError(f"`lag` waits for trials to end, but {type(stopping).__name__} pauses them; leave one out.")
         self._seeking: Any = (
             Derived(describe(strategy)) if searches else with_graph_keys(strategy, self._model, self.space)
         )
@@ -137,6 +144,7 @@ class Experiment:
             "max_duration": max_duration,
             "concurrency": concurrency,
             "runner": runner,
+            "lag": lag,
             "max_consecutive_failures": max_consecutive_failures,
             "export": export,
             "progress": progress,
@@ -310,6 +318,7 @@ class Experiment:
             self._max_duration_s,
             self._settings["max_consecutive_failures"],
             self._one_shot is not None,
+            self._settings["lag"],
         )
         store.begin_run(self._settings, environment())
         loop = Loop(plan, store, display, interrupts)

@@ -48,6 +48,7 @@ class Plan:
     max_duration_s: float | None
     max_consecutive_failures: int | None
     begins_with_search: bool = False
+    lag: int = 0
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,8 @@ class Loop:
             ending = self._why_not_start()
             if ending is not None:
                 return ending
+            if self._must_wait():
+                return None
             trial = self._next()
             if trial is None:
                 self._is_exhausted = True
@@ -178,8 +181,21 @@ class Loop:
             return Trial(number, {})
         strategy = self._plan.strategy
         rng = generator(strategy, self._store.description.seed, number)
-        sample = strategy.ask(self._space, self.trials, rng)
+        sample = strategy.ask(self._space, self._known(), rng)
         return None if sample is None else self._granted(Trial(number, self._space.check(sample)))
+
+    def _must_wait(self) -> bool:
+        """Whether a result is still out that the strategy is to know before it is asked again."""
+        if not self._plan.lag or self._waiting:
+            return False
+        return any(number < len(self.trials) - self._plan.lag for number in self._running)
+
+    def _known(self) -> list[Trial]:
+        """The trials as the strategy may see them: the newest `lag` as if they had just begun."""
+        if not self._plan.lag:
+            return self.trials
+        old = max(0, len(self.trials) - self._plan.lag)
+        return self.trials[:old] + [Trial(trial.number, trial.sample) for trial in self.trials[old:]]
 
     def _held(self) -> int | None:
         """The number of the paused trial that is to go on, if any."""
