@@ -7,11 +7,12 @@ import signal
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from lightning_nas.errors import ExperimentError
 from lightning_nas.experiment import folder
 from lightning_nas.experiment.best import export_best, is_exported
+from lightning_nas.experiment.constraints import Limits, Within
 from lightning_nas.experiment.description import Description, describe
 from lightning_nas.experiment.display import Display, make_display, metric_text
 from lightning_nas.experiment.environment import environment, visible_gpus
@@ -25,6 +26,7 @@ from lightning_nas.experiment.settings import check_at_least, fitted_rule, new_d
 from lightning_nas.experiment.store import DATABASE, SqliteStore, Store
 from lightning_nas.space import Domain, SearchSpace
 from lightning_nas.stopping import PausingRule
+from lightning_nas.strategies import Constrained
 from lightning_nas.trial import Mode, Objective, Status, Trial, best
 
 if TYPE_CHECKING:
@@ -50,6 +52,11 @@ class Experiment:
         evaluator: scores candidates.
         strategy: proposes samples; or a one-shot method such as `Darts()`, which searches in trial 0 with the
             evaluator's `fit`, and what it derives is evaluated as trial 1.
+        constraints: what a model may take, such as `{"params_m": (0, 4), "macs_m": (None, 600)}`, each a pair
+            (least, most) in the units of `evaluators.cost.Cost`. Networks outside are never trained: the
+            strategy proposes again, and they are no trials.
+        example_inputs: what the model's `forward` takes, a tensor or a tuple of them with a batch of one;
+            only the constraints on operations and activation memory need it.
         space: further labels, joined to the model's: `{"lr": Float(1e-4, 1e-1, log=True)}`. The
             evaluator finds their values in `candidate.sample`.
         directory: where everything is kept; `runs/<date>-<time>` if None.
@@ -98,6 +105,8 @@ class Experiment:
         evaluator: Evaluator,
         strategy: Strategy | OneShot,
         *,
+        constraints: Limits | None = None,
+        example_inputs: Any = None,
         space: Mapping[str, Domain] | None = None,
         directory: str | Path | None = None,
         max_trials: int | None = 20,
@@ -133,11 +142,20 @@ class Experiment:
         self._max_duration_s = None if max_duration is None else seconds(max_duration)
         self._objective = Objective(objective, mode)
         self._one_shot: Any = strategy if searches else None
+        seeking = strategy
+        if constraints:
+            if self._model is None or searches:
+                raise ValueError("`constraints` needs a model and a strategy that proposes samples of it.")
+            inputs = example_inputs if isinstance(example_inputs, (tuple, list)) else [example_inputs]
+            within = Within(self._model, constraints, () if example_inputs is None else inputs)
+            seeking = Constrained(cast("Strategy", strategy), within)
         stopping = fitted_rule(stopping, evaluator, max_trials)
         if lag and isinstance(stopping, PausingRule):
-            raise ValueError(f"`lag` waits for trials to end, but {type(stopping).__name__} pauses them; leave one out.")
+            raise ValueError(
+                f"`lag` waits for trials to end, but {type(stopping).__name__} pauses them; leave one out."
+            )
         self._seeking: Any = (
-            Derived(describe(strategy)) if searches else with_graph_keys(strategy, self._model, self.space)
+            Derived(describe(strategy)) if searches else with_graph_keys(seeking, self._model, self.space)
         )
         self._settings: dict[str, Any] = {
             "max_trials": max_trials,
@@ -155,6 +173,8 @@ class Experiment:
             "model": self.space if self._model is None else self._model,
             "evaluator": evaluator,
             "strategy": strategy,
+            "constraints": constraints,
+            "example_inputs": example_inputs,
             "space": space,
             "objective": objective,
             "mode": mode,
@@ -163,7 +183,7 @@ class Experiment:
         }
         self._description = Description(
             self.space,
-            describe(strategy),
+            describe(seeking),
             objective,
             mode,
             seed,
@@ -319,6 +339,7 @@ class Experiment:
             self._settings["max_consecutive_failures"],
             self._one_shot is not None,
             self._settings["lag"],
+            bool(self._arguments["constraints"]),
         )
         store.begin_run(self._settings, environment())
         loop = Loop(plan, store, display, interrupts)

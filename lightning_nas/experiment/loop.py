@@ -49,6 +49,7 @@ class Plan:
     max_consecutive_failures: int | None
     begins_with_search: bool = False
     lag: int = 0
+    is_constrained: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,8 @@ class Loop:
         if plan.max_trials is not None and number >= plan.max_trials:
             return Ending(f"all {number} trials are done")
         if self._is_exhausted:
-            return Ending(f"the strategy has no more samples after {number} trials")
+            within = " within its constraints" if self._plan.is_constrained else ""
+            return Ending(f"the strategy has no more samples{within} after {number} trials")
         return None
 
     def _next(self) -> Trial | None:

@@ -51,7 +51,9 @@ def search(directory: Path, strategy: Strategy, **settings: Any) -> list[Sample]
 @pytest.mark.slow
 @pytest.mark.usefixtures("warm_server")
 @pytest.mark.parametrize(
-    "strategy", [RegularizedEvolution(4, 2), TPE(startup_trials=4)], ids=lambda strategy: type(strategy).__name__
+    "strategy",
+    [RegularizedEvolution(4, 2), TPE(startup_trials=4)],
+    ids=lambda strategy: type(strategy).__name__,
 )
 def test_with_a_lag_any_number_of_workers_up_to_it_gives_the_same_samples(
     tmp_path: Path, strategy: Strategy
