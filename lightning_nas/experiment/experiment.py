@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from lightning_nas.errors import ExperimentError
+from lightning_nas.errors import ExperimentError, StoreError
 from lightning_nas.experiment import folder
 from lightning_nas.experiment.best import export_best, is_exported
 from lightning_nas.experiment.constraints import Limits, Within
@@ -24,6 +24,7 @@ from lightning_nas.experiment.one_shot import check as check_one_shot
 from lightning_nas.experiment.runners import InProcessRunner, ProcessRunner, Runner, Work
 from lightning_nas.experiment.settings import check_at_least, fitted_rule, new_directory, seconds
 from lightning_nas.experiment.store import DATABASE, SqliteStore, Store
+from lightning_nas.experiment.tidying import DELETED
 from lightning_nas.space import Domain, SearchSpace
 from lightning_nas.stopping import PausingRule
 from lightning_nas.strategies import Constrained
@@ -77,6 +78,8 @@ class Experiment:
             those of all others. The samples then do not depend on how fast trials are: any concurrency up
             to `lag + 1` gives the same, and with `lag = concurrency - 1` hardly a worker waits.
         max_consecutive_failures: ends a hopeless search; None never does. Counted anew in each run.
+        keep_weights: how many of the best trials keep their weights and checkpoints; those of other trials
+            are deleted when they have ended. None keeps all.
         export: whether the best model is also exported as code and ONNX when a search with a model
             ends.
         progress: True for a live table, False for silence; None finds out whether a terminal is there.
@@ -119,10 +122,16 @@ class Experiment:
         stopping: StoppingRule | None = None,
         lag: int = 0,
         max_consecutive_failures: int | None = 10,
+        keep_weights: int | None = 10,
         export: bool = True,
         progress: bool | None = None,
     ) -> None:
-        check_at_least(1, concurrency=concurrency, max_consecutive_failures=max_consecutive_failures)
+        check_at_least(
+            1,
+            concurrency=concurrency,
+            max_consecutive_failures=max_consecutive_failures,
+            keep_weights=keep_weights,
+        )
         check_at_least(0, max_trials=max_trials, seed=seed, lag=lag)
         if runner not in ("processes", "inprocess"):
             raise ValueError(f"`runner` must be 'processes' or 'inprocess', but got {runner!r}.")
@@ -164,6 +173,7 @@ class Experiment:
             "runner": runner,
             "lag": lag,
             "max_consecutive_failures": max_consecutive_failures,
+            "keep_weights": keep_weights,
             "export": export,
             "progress": progress,
         }
@@ -248,8 +258,9 @@ class Experiment:
             Itself.
 
         Raises:
-            ExperimentError: if the folder cannot be used, is in use or holds another experiment; or after
-                `max_consecutive_failures` failures in a row. What has finished is kept.
+            ExperimentError: if the folder cannot be used or written, is in use or holds another experiment;
+                with less than 100 MB free on its disk; or after `max_consecutive_failures` failures in a row.
+                What has finished is kept.
         """
         folder.make(self.directory)
         runs_here = self._settings["runner"] == "inprocess"
@@ -260,13 +271,18 @@ class Experiment:
             self._pickle(display)
             with Interrupts(runs_here) as interrupts:
                 ending = self._search(store, display, interrupts)
-            if not ending.is_interrupted:
+            if not ending.is_interrupted and not ending.is_full:
                 self._export_best(display)
         self._say_how_it_ended(display, ending)
         if interrupts.signal == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM)
         if ending.is_interrupted:
             raise KeyboardInterrupt
+        if ending.is_full:
+            raise ExperimentError(
+                f"The search stopped, since {ending.text} of {self.directory}. Nothing is lost; make room, and the "
+                "same call goes on."
+            )
         if ending.is_hopeless:
             raise ExperimentError(
                 f"The search was given up, since {ending.text}: {self._last_failure()}; when that is mended, the same "
@@ -340,13 +356,15 @@ class Experiment:
             self._one_shot is not None,
             self._settings["lag"],
             bool(self._arguments["constraints"]),
+            None if self._one_shot is not None else self._settings["keep_weights"],
         )
         store.begin_run(self._settings, environment())
         loop = Loop(plan, store, display, interrupts)
         self._trials = loop.trials
         with display:
             ending = loop.run(self._make_runner)
-        store.end_run(ending.text)
+        with contextlib.suppress(*[StoreError] if ending.is_full else []):
+            store.end_run(ending.text)
         return ending
 
     def _make_runner(self) -> Runner:
@@ -366,6 +384,11 @@ class Experiment:
         from lightning_nas.export import export_model
 
         weights, inputs = (trial.artifacts.get(name) for name in ("weights", "inputs"))
+        if weights is None and DELETED in trial.artifacts:
+            raise ExperimentError(
+                f"The weights of trial {trial.number} were deleted, since it was not among the best "
+                f"{self._settings['keep_weights']} (keep_weights); ask for fewer models, or for formatter='dict'."
+            )
         sample = {label: value for label, value in trial.sample.items() if label in self._model.space}
         return export_model(
             self._model,
@@ -396,6 +419,12 @@ class Experiment:
         numbers = ", ".join(f"{count} {status}" for status, count in counts.items())
         display.failures(self.trials)
         display.say(f"The search ended: {ending.text} ({numbers or 'no trials'}).")
+        tidied = sum(DELETED in trial.artifacts for trial in self.trials)
+        if tidied:
+            keep = self._settings["keep_weights"]
+            display.say(
+                f"Weights are kept of the best {keep} trials (keep_weights); those of {tidied} were deleted."
+            )
         leader = self.best
         if leader is not None:
             display.say(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ TRIALS = "trials"
 BEST = "best"
 PICKLE = "experiment.pkl"
 _LOCK = "driver.lock"
+ROOM_MB = 100
+"""No trial starts with less free."""
 
 _held: set[Path] = set()  # locks of files do not keep a process from itself
 
@@ -72,6 +75,11 @@ def only_driver(directory: Path) -> Iterator[None]:
             yield
         finally:
             _held.discard(path)
+
+
+def has_room(directory: Path) -> bool:
+    """Whether at least `ROOM_MB` are free on the disk of `directory`."""
+    return shutil.disk_usage(directory).free >= ROOM_MB * 1e6
 
 
 def replace(path: Path, content: bytes) -> None:

@@ -18,6 +18,7 @@ from lightning_nas.experiment.interrupts import Interrupts
 from lightning_nas.experiment.runners.attempt import trial_seed
 from lightning_nas.experiment.runners.protocol import Job, Outcome, Runner
 from lightning_nas.experiment.store import Store
+from lightning_nas.experiment.tidying import Tidying
 from lightning_nas.stopping import PausingRule
 from lightning_nas.strategies import generator
 from lightning_nas.trial import Intermediate, Status, Trial, best
@@ -50,6 +51,7 @@ class Plan:
     begins_with_search: bool = False
     lag: int = 0
     is_constrained: bool = False
+    keep_weights: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,13 @@ class Ending:
         text: a phrase for people.
         is_hopeless: whether too many trials failed in a row.
         is_interrupted: whether a signal ended it.
+        is_full: whether the disk is.
     """
 
     text: str
     is_hopeless: bool = False
     is_interrupted: bool = False
+    is_full: bool = False
 
 
 _INTERRUPTED = Ending("interrupted", is_interrupted=True)
@@ -93,6 +97,7 @@ class Loop:
         self._running: set[int] = set()
         self._silent: set[int] = set()  # running, but without a report in this attempt
         self._ends: dict[int, tuple[Status, str]] = {}  # running, but told to stop: as what, and why
+        self._tidying: Tidying | None = None
         self._failures = 0
         self._is_exhausted = False
         spent = sum(run["seen"] - run["started"] for run in store.runs())
@@ -110,7 +115,10 @@ class Loop:
             Exception: what the strategy or the stopping rule raises.
         """
         if self._best is not None and kept_number(self._plan.directory) != self._best.number:
-            keep_best(self._plan.directory, self._best)
+            self._keep(self._best)
+        keep = self._plan.keep_weights
+        if keep is not None:
+            self._tidying = Tidying(self._plan.directory, self._store, self.trials, keep)
         self._hold_what_was_to_pause()
         ending = self._why_not_start()
         if ending is not None:
@@ -133,7 +141,11 @@ class Loop:
             if self._interrupts.level >= 2 and runner.runs_here:
                 break  # an evaluator may have made a failure of the interrupt
             for outcome in outcomes:
-                self._finish(outcome)
+                if outcome.metrics is not None or folder.has_room(self._plan.directory):
+                    self._finish(outcome)
+                else:  # a full disk is no fault of the sample
+                    self._running.discard(outcome.number)
+                    self._waiting.append(outcome.number)
         return _INTERRUPTED
 
     def _fill(self, runner: Runner) -> Ending | None:
@@ -159,6 +171,8 @@ class Loop:
             return Ending(f"the last {self._failures} trials all failed", is_hopeless=True)
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return Ending("max_duration is over")
+        if not folder.has_room(plan.directory):
+            return Ending(f"less than {folder.ROOM_MB} MB are free on the disk", is_full=True)
         if self._waiting or self._held() is not None:
             return None
         if plan.max_trials is not None and number >= plan.max_trials:
@@ -314,8 +328,18 @@ class Loop:
         leaders = best([trial] if self._best is None else [self._best, trial])
         if leaders and leaders[0] is trial:
             self._best = trial
-            keep_best(self._plan.directory, trial)
+            self._keep(trial)
+        if self._tidying is not None:
+            self._tidying.ended(trial)
         self._display.show(self.trials, trial)
+
+    def _keep(self, trial: Trial) -> None:
+        try:
+            keep_best(self._plan.directory, trial)
+        except OSError as error:
+            self._display.say(
+                f"{folder.BEST}/ could not be written ({error}); it is when the search goes on."
+            )
 
     def _judge(self, outcome: Outcome) -> Trial:
         """How the trial of `outcome` ended."""
@@ -351,7 +375,8 @@ class Loop:
 
     def _put_aside(self) -> None:
         """Says in the store of what was running that it no longer does."""
-        for number in sorted(self._running):
+        left = {number for number in self._waiting if self.trials[number].status is Status.RUNNING}
+        for number in sorted(self._running | left):
             status, reason = self._ends.get(number, (None, ""))
             if status is Status.PAUSED:
                 trial = _paused(self.trials[number], reason)

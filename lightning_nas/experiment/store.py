@@ -58,6 +58,10 @@ class Store(Protocol):
         """Adds a trial or replaces it, apart from its reports. When this returns a final trial is safe."""
         ...
 
+    def write_artifacts(self, number: int, artifacts: Mapping[str, str]) -> None:
+        """Replaces the artifacts of a trial; its status stays."""
+        ...
+
     def report(self, number: int, position: int, report: Intermediate) -> None:
         """Adds a report as the `position`-th of its trial; those at and after this position go away."""
         ...
@@ -212,6 +216,13 @@ class SqliteStore:
             self._connection.execute(
                 "INSERT INTO changes (number, status, reason, time) VALUES (?, ?, ?, ?)",
                 (trial.number, trial.status.value, trial.reason, now),
+            )
+
+    def write_artifacts(self, number: int, artifacts: Mapping[str, str]) -> None:
+        """Replaces the artifacts of a trial; its status stays."""
+        with self._transaction("NORMAL"):
+            self._connection.execute(
+                "UPDATE trials SET artifacts = ? WHERE number = ?", (json.dumps(dict(artifacts)), number)
             )
 
     def report(self, number: int, position: int, report: Intermediate) -> None:
