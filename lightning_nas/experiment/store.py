@@ -8,7 +8,7 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -145,20 +145,7 @@ class SqliteStore:
         with _named(self._path), _no_collection():
             reports = self._reports(objective)
             return [
-                Trial(
-                    row["number"],
-                    _sample(space, row["sample"]),
-                    Status(row["status"]),
-                    _metrics(row["metrics"]),
-                    row["score"],
-                    tuple(reports.get(row["number"], ())),
-                    row["traceback"],
-                    row["reason"],
-                    row["started"],
-                    row["finished"],
-                    json.loads(row["artifacts"]),
-                    row.get("budget"),
-                )
+                as_trial(row, space, reports.get(row["number"], ()))
                 for row in self._rows("SELECT * FROM trials ORDER BY number")
             ]
 
@@ -302,8 +289,14 @@ def _named(path: Path) -> Iterator[None]:
     """Says which file it was that SQLite had trouble with."""
     try:
         yield
-    except sqlite3.Error as error:
-        raise StoreError(f"{path} cannot be used as an experiment's store: {error}.") from error
+    except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+        is_damaged = (
+            not isinstance(error, sqlite3.Error)
+            or "malformed" in str(error)
+            or "not a database" in str(error)
+        )
+        hint = f"; `lightning-nas rescue {path.parent}` saves what can still be read" if is_damaged else ""
+        raise StoreError(f"{path} cannot be used as an experiment's store: {error}{hint}.") from error
 
 
 def _read_only(path: Path) -> sqlite3.Connection:
@@ -348,7 +341,31 @@ def _to_json(metrics: Mapping[str, float]) -> str:
     return json.dumps({name: v if math.isfinite(v) else str(v) for name, v in metrics.items()})
 
 
-def _metrics(text: str) -> Metrics:
+def as_trial(row: Mapping[str, Any], space: SearchSpace, reports: Iterable[Intermediate] = ()) -> Trial:
+    """The trial of a row of `trials`.
+
+    Raises:
+        ValueError, TypeError, KeyError: if the row was damaged.
+    """
+    return Trial(
+        row["number"],
+        _sample(space, row["sample"]),
+        Status(row["status"]),
+        as_metrics(row["metrics"]),
+        row["score"],
+        tuple(reports),
+        row["traceback"],
+        row["reason"],
+        row["started"],
+        row["finished"],
+        json.loads(row["artifacts"]),
+        row.get("budget"),
+    )
+
+
+def as_metrics(text: str) -> Metrics:
+    """What `metrics` of a trial or a report holds."""
+
     return {name: float(value) for name, value in json.loads(text).items()}
 
 
