@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import difflib
+import functools
 import inspect
 import random
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import nn
 from lightning_nas.errors import MetricError
 from lightning_nas.evaluators.artifacts import Recorder
 from lightning_nas.evaluators.callback import ReportCallback, logged_metrics
-from lightning_nas.evaluators.pausing import CHECKPOINT, pause_checkpoint
+from lightning_nas.evaluators.pausing import CHECKPOINT, trial_checkpoint
 from lightning_nas.evaluators.quiet import quiet
 from lightning_nas.evaluators.roots import common_root, is_a
 from lightning_nas.report import current_sample, output_directory, resume_checkpoint, running
@@ -91,7 +91,8 @@ class LightningEvaluator:
     def evaluate(self, candidate: Candidate, report: Report) -> Metrics:
         """Trains the candidate's model, from `candidate.resume_from` on if it is given.
 
-        If the candidate may be paused, a training that is told to stop leaves a checkpoint (see `pausing`).
+        A training that breaks off, or is told to stop where the candidate may be paused, leaves a checkpoint
+        in its folder (see `pausing`).
 
         Returns:
             Every metric the module has logged, at its last value; what it gave `report_final_result` too.
@@ -105,10 +106,13 @@ class LightningEvaluator:
         with running(candidate, report) as trial, Recorder() as recorder:
             model = candidate.build()
             recorder.watch(model)
-            checkpoint = candidate.directory / CHECKPOINT if candidate.may_pause else None
-            trainer = self._train(model, report, (), candidate.resume_from, checkpoint)
+            checkpoint = candidate.directory / CHECKPOINT
+            lasting = functools.partial(trial_checkpoint, path=checkpoint, may_pause=candidate.may_pause)
+            trainer = self._train(model, report, (), candidate.resume_from, lasting)
             if trainer.is_global_zero:
                 recorder.save(candidate.directory)
+                if not (candidate.may_pause and trainer.should_stop):
+                    checkpoint.unlink(missing_ok=True)  # it is over
             metrics = {**logged_metrics(trainer), **(trial.final or {})}
         if not metrics:
             raise MetricError(
@@ -136,9 +140,9 @@ class LightningEvaluator:
         report: Report,
         callbacks: Sequence[Any],
         checkpoint: Any,
-        pause_to: Path | None = None,
+        make_last: Callable[[ModuleType], Any] | None = None,
     ) -> Any:
-        """Fits `model` and returns the Trainer that did it."""
+        """Fits `model` and returns the Trainer that did it; `make_last` makes a callback of its Lightning."""
         callbacks = [*callbacks, ReportCallback(report)]
         data = {
             "train_dataloaders": _made(self.train_dataloaders),
@@ -152,7 +156,7 @@ class LightningEvaluator:
             hints = [*_as_list(arguments.get("callbacks")), *_as_list(arguments.get("logger"))]
             module = self._module(model, common_root(things, hints))
             lightning = common_root([module, *things], hints)
-            last = [] if pause_to is None else [pause_checkpoint(lightning, pause_to)]
+            last = [] if make_last is None else [make_last(lightning)]
             if trainer is None:
                 trainer = lightning.Trainer(**_with_defaults(arguments, callbacks))
             else:

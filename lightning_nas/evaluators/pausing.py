@@ -1,9 +1,12 @@
-"""The Lightning callback that lets a trial be stopped now and go on later."""
+"""The Lightning callback that lets a trial go on later: after a pause, and after a crash."""
 
 from __future__ import annotations
 
 import functools
+import importlib
+import math
 import os
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,40 +16,73 @@ from lightning_nas.evaluators.random_states import gathered, random_states, set_
 CHECKPOINT = "checkpoint"
 """The file's name in a trial's folder."""
 
+_SHARE = 0.05  # of the time of a training may go into checkpoints
 
-def pause_checkpoint(lightning: ModuleType, path: Path) -> Any:
-    """A callback that writes a checkpoint where the training is told to stop, and goes on from one exactly.
+
+def trial_checkpoint(lightning: ModuleType, path: Path, may_pause: bool) -> Any:
+    """A callback that writes a checkpoint between epochs, and goes on from one exactly.
 
     It holds the random states too, so that a training that goes on from the end of an epoch equals one
     that was never stopped; from within an epoch Lightning takes as many batches as were left, but not the
-    same ones. The file is whole or not there.
+    same ones. The file is whole or not there. It is written after the first epoch and then so often that
+    it takes at most a twentieth of the time; and, if the trial may be paused, where it is told to stop.
 
     Args:
         lightning: the root of the Trainer; only its own checkpoint callbacks come after all others.
         path: the file.
+        may_pause: whether a training that is told to stop is to go on later.
     """
-    return _callback_class(lightning)(path)
+    return _callback_class(lightning)(path, may_pause)
 
 
 @functools.cache
 def _callback_class(lightning: ModuleType) -> type:
-    return type("PauseCheckpoint", (_PauseCheckpoint, lightning.callbacks.Checkpoint), {})
+    bases = (_TrialCheckpoint, lightning.callbacks.Checkpoint)
+    return type("TrialCheckpoint", bases, {"root": lightning.__name__})
 
 
-class _PauseCheckpoint:
-    state_key = "lightning_nas.PauseCheckpoint"
+def _unpickled(root: str, path: Path, may_pause: bool) -> Any:
+    return trial_checkpoint(importlib.import_module(root), path, may_pause)
 
-    def __init__(self, path: Path) -> None:
+
+class _TrialCheckpoint:
+    state_key = "lightning_nas.TrialCheckpoint"
+    root: str  # the Lightning it belongs to
+
+    def __init__(self, path: Path, may_pause: bool) -> None:
         self._path = path
+        self._may_pause = may_pause
+        self._due = -math.inf  # monotonic
+        self._is_between_epochs = False
         self._loaded: list[Any] | None = None
 
-    # Not at the end of the epoch: plateau schedulers take their step after that hook.
+    def __reduce__(self) -> tuple[Any, ...]:  # `ddp_spawn` sends callbacks to its ranks
+        return _unpickled, (self.root, self._path, self._may_pause)
+
+    # Not at the end of an epoch: plateau schedulers take their step after that hook.
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.current_epoch > 0 and trainer.strategy.broadcast(time.monotonic() >= self._due):
+            self._is_between_epochs = True
+            self._write(trainer)
+            self._is_between_epochs = False
+
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        if trainer.should_stop:
-            draft = self._path.with_name(f".{self._path.name}.new")
-            trainer.save_checkpoint(draft)
-            if trainer.is_global_zero:
-                os.replace(draft, self._path)
+        if self._may_pause and trainer.should_stop:
+            self._write(trainer)
+
+    def _write(self, trainer: Any) -> None:
+        started = time.monotonic()
+        draft = self._path.with_name(f".{self._path.name}.new")
+        trainer.save_checkpoint(draft)
+        if trainer.is_global_zero:
+            os.replace(draft, self._path)
+        now = time.monotonic()
+        self._due = now + (now - started) / _SHARE
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        if self._is_between_epochs:  # Lightning has counted the new epoch, but is to begin it again
+            for progress in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
+                progress["ready"] -= 1
 
     def state_dict(self) -> dict[str, Any]:
         return {"random": gathered(random_states())}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from two_points import candidate, dataset, loader
 
-from lightning_nas.evaluators import Classification, LightningEvaluator
+from lightning_nas.evaluators import Classification, LightningEvaluator, pausing
 from lightning_nas.trial import Candidate
 
 
@@ -88,6 +89,52 @@ def test_a_paused_training_equals_one_that_was_not(tmp_path: Path, schedule: str
     assert parts == whole
     weights = [torch.load(tmp_path / name / "weights.pt", weights_only=True) for name in ("a", "b")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+class Crashes(pl.Callback):
+    """Breaks a training off in the middle of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.current_epoch == self.epoch:
+            raise ConnectionError("the machine is gone")
+
+
+@pytest.mark.parametrize("schedule", ["epoch", "step", "plateau"])
+def test_a_training_that_crashed_goes_on_from_its_last_checkpoint_and_equals_one_that_did_not(
+    tmp_path: Path, schedule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pausing, "_SHARE", float("inf"))  # after each epoch
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    whole = in_parts(evaluator(schedule), candidate(tmp_path / "a"), [99])
+    given, reports = candidate(tmp_path / "b"), {}
+    for epoch in (1, 2, 4):
+        with pytest.raises(ConnectionError):
+            evaluator(schedule, callbacks=[Crashes(epoch)]).evaluate(
+                given, lambda step, metrics: reports.update({step: dict(metrics)}) or True
+            )
+        given = replace(given, resume_from=tmp_path / "b" / "checkpoint")
+    metrics, last_reports = in_parts(evaluator(schedule), given, [99])
+    assert sorted(last_reports) == [4, 5]
+    assert (metrics, {**reports, **last_reports}) == whole
+    weights = [torch.load(tmp_path / name / "weights.pt", weights_only=True) for name in ("a", "b")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not (tmp_path / "b" / "checkpoint").exists()  # it is over
+
+
+def test_checkpoints_take_little_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr(
+        pausing, "time", SimpleNamespace(monotonic=lambda: float(next(clock)))
+    )  # each look at it takes a second
+    written = []
+    monkeypatch.setattr(pausing, "os", SimpleNamespace(replace=lambda *paths: written.append(paths)))
+    evaluator(max_epochs=50).evaluate(candidate(tmp_path), lambda *_: True)
+    # By this clock writing takes a second, and so does asking whether it is time, which is done each epoch.
+    assert len(written) == 3
 
 
 def test_a_schedule_sees_the_full_horizon_however_early_a_trial_is_paused(tmp_path: Path) -> None:
