@@ -1,0 +1,75 @@
+"""A small, real search: what `faults.py` starts and kills. Usage: python search.py DIR STRATEGY RUNNER."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from lightning_nas import Categorical, Float, hpo, strategies
+from lightning_nas.digits import digits_loaders
+
+TRIALS, EPOCHS = 12, 4
+SPACE = {"lr": Float(1e-3, 1e-1, log=True), "hidden": Categorical([8, 16, 32]), "drop": Float(0.0, 0.5)}
+STRATEGIES = {
+    "Random": strategies.Random(),
+    "RegularizedEvolution": strategies.RegularizedEvolution(population_size=4, sample_size=2),
+    "TPE": strategies.TPE(startup_trials=4),
+}
+# Trials run one by one in process, else two at a time. With a lag of one that makes no difference to the samples.
+RUNNERS: dict[str, dict[str, Any]] = {
+    "inprocess": {"runner": "inprocess"},
+    "processes": {"runner": "processes", "concurrency": 2},
+}
+EPOCHS_BEGUN = "epochs.log"
+"""In each trial's folder: a line for each epoch that was begun, in whatever attempt."""
+
+
+class Lit(pl.LightningModule):
+    def __init__(self, lr: float, hidden: int, drop: float) -> None:
+        super().__init__()
+        self.lr = lr
+        self.net = nn.Sequential(
+            nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Dropout(drop), nn.Linear(hidden, 10)
+        )
+
+    def on_train_epoch_start(self) -> None:
+        with open(os.path.join(self.trainer.default_root_dir, EPOCHS_BEGUN), "a") as file:
+            file.write(f"{self.current_epoch}\n")
+
+    def training_step(self, batch: Any) -> torch.Tensor:
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+    def validation_step(self, batch: Any) -> None:
+        self.log("val_acc", (self.net(batch[0]).argmax(1) == batch[1]).float().mean())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), lr=self.lr)
+
+
+def search(directory: str, strategy: str, runner: str) -> None:
+    train, val = digits_loaders()
+    hpo.tune(
+        Lit,
+        SPACE,
+        train_dataloaders=train,
+        val_dataloaders=val,
+        trainer={"max_epochs": EPOCHS, "accelerator": "cpu"},
+        strategy=STRATEGIES[strategy],
+        objective="val_acc",
+        max_trials=TRIALS,
+        directory=directory,
+        lag=1,
+        progress=False,
+        **RUNNERS[runner],
+    )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print("begins", flush=True)
+    search(*sys.argv[1:])
