@@ -95,7 +95,11 @@ def _entries(folder: Path, prefix: str = "") -> dict[str, bytes | None]:
 def _is_code(entry: os.DirEntry[str]) -> bool:
     """Whether a folder may hold code of the user's."""
     marks = (f"{entry.path}/pyvenv.cfg", f"{entry.path}/experiment.db")
-    return not entry.name.startswith(".") and os.access(entry.path, os.R_OK) and not any(map(os.path.exists, marks))
+    return (
+        not entry.name.startswith(".")
+        and os.access(entry.path, os.R_OK)
+        and not any(map(os.path.exists, marks))
+    )
 
 
 def _module(name: str) -> str:

@@ -154,19 +154,25 @@ class _Script:
         Numbers, texts, booleans and None are values of the space, other expressions are there by their text.
         """
         values = [_literal(option) if are_values else _NOT_PLAIN for option in options]
-        names = [ast.unparse(option) if value is _NOT_PLAIN else value for option, value in zip(options, values)]
+        names = [
+            ast.unparse(option) if value is _NOT_PLAIN else value for option, value in zip(options, values)
+        ]
         found = self._labelled(line, label, {"_type": "choice", "_value": names})
         if _NOT_PLAIN not in values:
             return found
         # Conditions rather than functions: in a class's body a function would not see its names.
-        cases = [f"({ast.unparse(option)}) if {found} == {name!r} else" for option, name in zip(options, names)]
+        cases = [
+            f"({ast.unparse(option)}) if {found} == {name!r} else" for option, name in zip(options, names)
+        ]
         return f"{' '.join(cases[:-1])} ({ast.unparse(options[-1])})"
 
     def _labelled(self, line: int, label: str, entry: dict[str, Any]) -> str:
         """Adds a label; the code that gives its value."""
         name = f"{self.module}/{label}"
         if self.space.setdefault(name, entry) != entry:
-            message = f"{label} is searched differently in line {self.lines[name]}; give one of them another name."
+            message = (
+                f"{label} is searched differently in line {self.lines[name]}; give one of them another name."
+            )
             raise self._error(line, message)
         self.lines.setdefault(name, line)
         return f"__import__('nni').get_next_parameter()[{name!r}]"
@@ -245,7 +251,11 @@ def _replaced(text: str, edits: list[tuple[ast.expr, str]]) -> str:
         assert node.end_lineno is not None
         first, last = node.lineno - 1, node.end_lineno - 1
         filling = "\n" * (last - first)
-        whole = lines[first][: node.col_offset] + f"({code}{filling})".encode() + lines[last][node.end_col_offset :]
+        whole = (
+            lines[first][: node.col_offset]
+            + f"({code}{filling})".encode()
+            + lines[last][node.end_col_offset :]
+        )
         lines[first : last + 1] = whole.split(b"\n")
     return b"\n".join(lines).decode()
 

@@ -105,7 +105,9 @@ class CommandEvaluator:
             visible = None if self.gpus is None else stack.enter_context(self.gpus.taken(folder.parent))
             environment = self._environment(candidate, folder, directory, visible)
             process = stack.enter_context(_running(self.command, directory, environment, folder))
-            listener = _Listener(messages, report if budget is None else _new_steps(report, candidate.steps, budget))
+            listener = _Listener(
+                messages, report if budget is None else _new_steps(report, candidate.steps, budget)
+            )
             is_ended = self._wait(process, listener)
         metrics = self._result(process, listener, is_ended, folder)
         if budget is not None and listener.goes_on:

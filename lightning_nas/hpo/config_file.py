@@ -241,7 +241,9 @@ class _Reader:
                 raise self._error(top["space_file"].keys, f"there is no file {path}.")
             return read_space(path)
         if "space" not in top:
-            raise self._error((), "it has no search space; give searchSpaceFile, searchSpace or useAnnotation.")
+            raise self._error(
+                (), "it has no search space; give searchSpaceFile, searchSpace or useAnnotation."
+            )
         keys = top["space"].keys
         lines = {
             place[len(keys) :]: line
@@ -261,7 +263,9 @@ class _Reader:
         arguments = self._arguments(section)
         try:
             if "class" in section and is_advisor:
-                raise self._error(keys, "advisors of your own are not run; make it a tuner, or take Hyperband or BOHB.")
+                raise self._error(
+                    keys, "advisors of your own are not run; make it a tuner, or take Hyperband or BOHB."
+                )
             if "class" in section:
                 return self._custom_tuner(section, arguments, space)
             name = self._text(section, "name")
@@ -311,7 +315,9 @@ class _Reader:
             return tuned.mode or tuned.default_mode, tuned.stopping
         keys = top["assessor"].keys
         if tuned.stopping is not None:
-            raise self._error(keys, f"{type(tuned.stopping).__name__} ends trials itself; leave the assessor out.")
+            raise self._error(
+                keys, f"{type(tuned.stopping).__name__} ends trials itself; leave the assessor out."
+            )
         section = self._section(top["assessor"].value, keys, ALGORITHM)
         name, arguments = self._text(section, "name"), self._arguments(section)
         if name is None:
