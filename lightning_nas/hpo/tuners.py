@@ -163,8 +163,7 @@ def _bohb(
     **more: Any,
 ) -> Tuned:
     _refuse_others(more, _BOHB_DEFAULTS, "where the density estimates are Optuna's")
-    startup = {} if min_points_in_model is None else {"startup_trials": min_points_in_model}
-    strategy = TPE(candidates=num_samples, seed=seed, **startup)
+    strategy = TPE(min_points_in_model or TPE().startup_trials, candidates=num_samples, seed=seed)
     return Tuned(strategy, stopping=Hyperband(max_budget, eta, min_steps=min_budget))
 
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import pytest
 
 from lightning_nas.space import Sample, SearchSpace
 from lightning_nas.strategies import (
-    CMAES,
-    GP,
     TPE,
     Anneal,
     Constrained,
@@ -100,35 +97,6 @@ class TestAnnealWithRepeats(StrategySuite):
 
     def strategy(self) -> Strategy:
         return Anneal(dedup=False)
-
-
-class TestCMAES(StrategySuite):
-    def strategy(self) -> Strategy:
-        return CMAES(population_size=4)
-
-
-class TestCMAESWithRepeats(StrategySuite):
-    repeats = True
-
-    def strategy(self) -> Strategy:
-        return CMAES(dedup=False)
-
-
-@pytest.mark.slow
-class TestGP(StrategySuite):
-    examples = 2
-    budget = 6
-
-    def strategy(self) -> Strategy:
-        return GP(startup_trials=3)
-
-
-@pytest.mark.slow
-class TestGPWithRepeats(TestGP):
-    repeats = True
-
-    def strategy(self) -> Strategy:
-        return GP(startup_trials=3, dedup=False)
 
 
 class AskOnly:
