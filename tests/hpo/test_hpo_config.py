@@ -275,7 +275,10 @@ def test_durations_are_read_as_nni_does(text: str | int, seconds: int) -> None:
             {"tuner": {"name": "BOHB"}, "maxTrialNumber": 9, "assessor": {"name": "Medianstop"}},
             "'assessor': Hyperband ends trials itself; leave the assessor out",
         ),
-        ({"tuner": {"name": "BOHB", "classArgs": {"min_budget": 9}}}, "BOHB cannot be made of {'min_budget': 9}"),
+        (
+            {"tuner": {"name": "BOHB", "classArgs": {"min_budget": 9}}},
+            "BOHB cannot be made of {'min_budget': 9}",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_and_nothing_is_made(

@@ -181,5 +181,7 @@ def test_wrong_settings_are_refused(make, message):
 @pytest.mark.parametrize(("make", "package"), [(GP, "scipy"), (CMAES, "cmaes")])
 def test_a_missing_package_is_named_with_the_remedy(make, package, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=rf'needs the package {package}.*pip install "lightning-nas\[samplers\]"'):
+    with pytest.raises(
+        ImportError, match=rf'needs the package {package}.*pip install "lightning-nas\[samplers\]"'
+    ):
         make()
