@@ -143,7 +143,9 @@ class _Reader:
         return ExperimentConfig(
             self._text(top, "name"),
             space,
-            self._evaluator(places, code, space, service, is_annotated=self._is_annotated(top), tuned=tuned),
+            self._evaluator(
+                places, code, space, service, is_annotated=self._switch(top, "annotation"), tuned=tuned
+            ),
             tuned,
             mode,
             stopping,
@@ -219,21 +221,13 @@ class _Reader:
 
     # -- the search --------------------------------------------------------------------------------
 
-    def _is_annotated(self, top: Mapping[str, _Setting]) -> bool:
-        if "annotation" not in top:
-            return False
-        value, keys = top["annotation"].value, top["annotation"].keys
-        if not isinstance(value, bool):
-            raise self._error(keys, f"it must be true or false, but is {value!r}.")
-        return value
-
     def _space(self, top: Mapping[str, _Setting], code: Path) -> NNISpace:
         given = [top[name].keys for name in ("space", "space_file") if name in top]
-        if self._is_annotated(top):
+        if self._switch(top, "annotation"):
             given.append(top["annotation"].keys)
         if len(given) > 1:
             raise self._error(given[0], f"give it or {given[1][-1]!r}, not both.")
-        if self._is_annotated(top):
+        if self._switch(top, "annotation"):
             return annotated_space(code)
         path = self._path(top, "space_file")
         if path is not None:
@@ -418,7 +412,7 @@ class _Reader:
         indices = self._indices(service, visible)
         if number > len(indices):
             raise self._error(keys, f"trials need {number} GPUs, but there are {len(indices)} for them.")
-        return GPUs(number, tuple(indices), per_gpu)
+        return GPUs(number, tuple(indices), per_gpu, self._switch(service, "use_active"))
 
     def _indices(self, service: Mapping[str, _Setting], visible: Sequence[str]) -> list[str]:
         if "gpu_indices" not in service:
@@ -443,6 +437,15 @@ class _Reader:
         if not isinstance(value, (str, int, float)) or isinstance(value, bool):
             raise self._error(section[name].keys, f"it must be text, but is {value!r}.")
         return str(value)
+
+    def _switch(self, section: Mapping[str, _Setting], name: str) -> bool:
+        """True or false; false if it is not there, as in NNI."""
+        if name not in section:
+            return False
+        value, keys = section[name].value, section[name].keys
+        if not isinstance(value, bool):
+            raise self._error(keys, f"it must be true or false, but is {value!r}.")
+        return value
 
     def _count(self, section: Mapping[str, _Setting], name: str, at_least: int = 1) -> int | None:
         if name not in section:

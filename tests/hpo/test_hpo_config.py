@@ -320,10 +320,11 @@ def test_gpus_are_checked_against_those_there_are(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(environment, "visible_gpus", lambda: ["0", "1", "2"])
     service = {"platform": "local", "useActiveGpu": False, "gpuIndices": "0, 2", "maxTrialNumberPerGpu": 3}
     found = read_config(written(tmp_path, small(trialGpuNumber=2, trainingService=service)))
-    assert found.evaluator.gpus == GPUs(2, ("0", "2"), 3)
+    assert found.evaluator.gpus == GPUs(2, ("0", "2"), 3, use_active=False)
     for number, change, message in (
         (3, {}, "trials need 3 GPUs, but there are 2"),
         (1, {"gpuIndices": [7]}, "there is no GPU 7; this machine has 0, 1, 2"),
+        (1, {"useActiveGpu": "maybe"}, "'trainingService.useActiveGpu': it must be true or false"),
         (1, {"useActiveGpu": None}, "say in trainingService whether useActiveGpu is true or false"),
     ):
         with pytest.raises(ConfigError, match=message):
