@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -236,6 +237,7 @@ class _Memo:
 
     def __init__(self) -> None:
         self.tuner: Any = None
+        self.asked = 0
         self.told: set[int] = set()
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -248,7 +250,8 @@ class CustomTuner:
 
     The tuner is given `update_search_space`, then `generate_parameters` for each trial,
     `receive_trial_result` with what was reported, and `trial_end`. When a search is resumed, a new
-    one is made and told of all trials so far.
+    one is asked and told again what the former one was, in the order of those times: one that draws as it did
+    (a list, a seed of its own) goes on where it was, and any other knows the numbers and results of all trials.
 
     Args:
         directory: of its code, put on the path.
@@ -287,21 +290,36 @@ class CustomTuner:
 
     def ask(self, space: SearchSpace, trials: Sequence[Trial], rng: np.random.Generator) -> Sample | None:
         """The sample the tuner generates, or None if it has no more."""
-        tuner = self._told(space, trials)
+        tuner = self._caught_up(space, trials)
         try:
             parameters = tuner.generate_parameters(len(trials))
         except Exception as error:
-            if type(error).__name__ == "NoMoreTrialError":
+            if _says_no_more(error):
                 return None
             raise
+        self._memo.asked = len(trials) + 1
         return dict(parameters) if self.space is None else self.space.sample(parameters)
 
-    def _told(self, space: SearchSpace, trials: Sequence[Trial]) -> Any:
-        """The tuner, told of all trials that have ended."""
+    def _caught_up(self, space: SearchSpace, trials: Sequence[Trial]) -> Any:
+        """The tuner, asked for all trials so far and told of those that have ended."""
         memo = self._memo
         if memo.tuner is None:
             memo.tuner = self.load()(**self.class_args)
             memo.tuner.update_search_space(write_space(space))
+        for trial in trials[memo.asked :]:
+            began = trial.started or math.inf
+            self._tell([other for other in trials if other.finished is not None and other.finished <= began])
+            try:
+                memo.tuner.generate_parameters(trial.number)
+            except Exception as error:
+                if not _says_no_more(error):
+                    raise
+        memo.asked = max(memo.asked, len(trials))
+        self._tell(trials)
+        return memo.tuner
+
+    def _tell(self, trials: Sequence[Trial]) -> None:
+        memo = self._memo
         for trial in trials:
             if trial.status.is_final and trial.number not in memo.told:
                 memo.told.add(trial.number)
@@ -313,4 +331,8 @@ class CustomTuner:
                     memo.tuner.receive_trial_result(trial.number, parameters, value)
                 if hasattr(memo.tuner, "trial_end"):
                     memo.tuner.trial_end(trial.number, is_complete)
-        return memo.tuner
+
+
+def _says_no_more(error: Exception) -> bool:
+    """Whether a tuner has no more parameters; the error is the real NNI's or the shim's."""
+    return type(error).__name__ == "NoMoreTrialError"

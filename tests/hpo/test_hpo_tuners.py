@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import math
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,8 @@ import numpy as np
 import pytest
 
 from lightning_nas import Experiment
+from lightning_nas.errors import StoreError
+from lightning_nas.experiment import SqliteStore
 from lightning_nas.hpo import CommandEvaluator, load_experiment, make_strategy, read_space
 from lightning_nas.hpo.tuners import TunerError
 from lightning_nas.space import Sample, SearchSpace
@@ -262,3 +269,70 @@ def test_a_script_that_is_told_its_budget_reports_each_step_once(tmp_path: Path)
     candidate = Candidate(0, {"x": 0.0}, object, tmp_path / "0", budget=5, steps=2)
     assert evaluator.evaluate(candidate, report) == {"default": 5.0}
     assert reports == [(2, {"default": 2.0}), (3, {"default": 3.0}), (4, {"default": 5.0})]
+
+
+# ---------------------------------------------------------------- a tuner of the user's own that is killed
+
+# A line search that keeps its own books by number, as NNI's tuners do: it goes on from the best it was told of.
+TUNER = """
+from nni.tuner import Tuner
+class Line(Tuner):
+    def __init__(self, start):
+        self.best, self.score, self.count, self.known = start, -1, 0, {}
+    def update_search_space(self, space):
+        assert list(space) == ["x"]
+    def generate_parameters(self, parameter_id, **kwargs):
+        self.count += 1
+        self.known[parameter_id] = self.count
+        return {"x": min(1.0, self.best + 0.05 / self.count)}
+    def receive_trial_result(self, parameter_id, parameters, value, **kwargs):
+        self.known.pop(parameter_id)
+        if value > self.score:
+            self.best, self.score = parameters["x"], value
+"""
+OWN = """
+searchSpace: {x: {_type: uniform, _value: [0, 1]}}
+trialCommand: python main.py
+trialConcurrency: 1
+maxTrialNumber: 8
+tuner: {codeDir: ., classFileName: line_tuner.py, className: Line, classArgs: {start: 0.25}}
+"""
+
+
+@pytest.mark.slow
+def test_a_tuner_of_the_users_own_goes_on_after_a_kill(tmp_path: Path) -> None:
+    """The samples are those of a search that nothing stopped: 0.25 + 0.05 (1 + 1/2 + 1/3 + ...)."""
+    (tmp_path / "line_tuner.py").write_text(TUNER)
+    (tmp_path / "main.py").write_text(
+        "import nni, time; time.sleep(0.1); nni.report_final_result(nni.get_next_parameter()['x'])"
+    )
+    config, made = tmp_path / "config.yml", tmp_path / "made"
+    config.write_text(OWN)
+    run = f"load_experiment({str(config)!r}, {str(made)!r}, runner='inprocess', progress=False).run()"
+    command = [sys.executable, "-c", f"from lightning_nas.hpo import load_experiment; {run}"]
+    kills = 0
+    for at_least in (2, 5):
+        driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while finished(made) < at_least and driver.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        driver.send_signal(signal.SIGKILL)
+        kills += driver.wait() == -signal.SIGKILL
+    assert kills == 2
+    assert finished(made) < 8
+    subprocess.run(command, check=True, capture_output=True, timeout=100)
+    with contextlib.closing(SqliteStore.open(made)) as store:
+        trials = store.trials()
+    assert [trial.status for trial in trials] == [Status.COMPLETED] * 8
+    steps = np.cumsum([0.05 / n for n in range(1, 9)])
+    assert [trial.sample["x"] for trial in trials] == pytest.approx(0.25 + steps)
+
+
+def finished(made: Path) -> int:
+    if not (made / "experiment.db").exists():
+        return 0
+    try:
+        with contextlib.closing(SqliteStore.open(made)) as store:
+            return sum(trial.status.is_final for trial in store.trials())
+    except StoreError:  # it is being made
+        return 0
