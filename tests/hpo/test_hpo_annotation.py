@@ -363,10 +363,18 @@ tuner:
   classArgs:
     #choice: maximize, minimize
     optimize_mode: maximize
+  gpuIndices:
 trial:
-  command: python3 mnist.py
-  codeDir: .
-  gpuNum: 0
+  command: python3 mnist.py # Specifies the command to run trial process.
+  codeDir: . # Specifies the directory of the own trial file.
+  gpuNum: 0 # Specifies the num of gpu to run the trial process. Default value is 0.
+
+#machineList can be empty if the platform is local
+machineList:
+  - ip:
+    port:
+    username:
+    passwd:
 """
 
 # The annotations as printed around a TensorFlow 1 session, line by line; the network is a linear classifier with

@@ -304,7 +304,7 @@ def test_a_tuner_of_the_users_own_goes_on_after_a_kill(tmp_path: Path) -> None:
     """The samples are those of a search that nothing stopped: 0.25 + 0.05 (1 + 1/2 + 1/3 + ...)."""
     (tmp_path / "line_tuner.py").write_text(TUNER)
     (tmp_path / "main.py").write_text(
-        "import nni, time; time.sleep(0.1); nni.report_final_result(nni.get_next_parameter()['x'])"
+        "import nni, time; time.sleep(0.3); nni.report_final_result(nni.get_next_parameter()['x'])"
     )
     config, made = tmp_path / "config.yml", tmp_path / "made"
     config.write_text(OWN)
