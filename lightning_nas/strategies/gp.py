@@ -87,7 +87,9 @@ def _draw(memo: StudyMemo, space: SearchSpace, trials: Sequence[Trial], rng: np.
     study, coders = memo.study(space, trials), memo.coders
     sampler = _sampler(seed=int(rng.integers(2**32)))
     distributions = {name: each for coder in coders.values() for name, each in coder.distributions.items()}
-    with silence(), memo.drawing(study) as drawing:  # it would ask for a package that makes it faster
+    # It would ask for a package that makes it faster, and tell of trials whose score is -inf.
+    with silence(), warnings.catch_warnings(), memo.drawing(study) as drawing:
+        warnings.filterwarnings("ignore", "Clip non-finite values")
         params = sampler.sample_relative(study, drawing, distributions)
     values = {label: coder.decode(params, rng) for label, coder in coders.items()}
     return space.complete(values)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -162,6 +164,16 @@ def test_a_gaussian_process_says_nothing_and_changes_no_setting_of_optuna(capfd,
         optuna.logging.set_verbosity(optuna.logging.INFO)
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list
+
+
+@needs_samplers
+@pytest.mark.parametrize("worst", [4, 1])
+def test_trials_that_diverged_are_the_worst(worst):
+    """Every fourth, or every one, was paused with a metric that was not finite."""
+    trials = search(Random(), BALL, near_one, 12)
+    trials = [replace(t, score=t.score if t.number % worst else -math.inf) for t in trials]
+    for strategy in (GP(), CMAES(population_size=4)):
+        assert BALL.contains(strategy.ask(BALL, trials, np.random.default_rng(0)))
 
 
 @needs_samplers
