@@ -353,7 +353,7 @@ class _Reader:
         if not command or not command.strip():
             raise self._error((), "it has no trial command; give e.g. trialCommand: python main.py.")
         self._check_command(command, code, places["command"].keys)
-        if is_annotated and str(code) in command:
+        if is_annotated and any(_leads_to_code(word, code) for word in shlex.split(command)):
             message = f"annotated code is run from a copy; write paths relative to the code directory {code}."
             raise self._error(places["command"].keys, message)
         return CommandEvaluator(
@@ -476,3 +476,9 @@ class _Reader:
         if not isinstance(value, Mapping):
             raise self._error(section["args"].keys, f"it must be a mapping, but is {value!r}.")
         return dict(value)
+
+
+def _leads_to_code(word: str, code: Path) -> bool:
+    """Whether a word of a command is the absolute path of a folder of code or of a Python file in it."""
+    path = Path(word)
+    return path == code or (path.suffix == ".py" and code in path.parents)

@@ -465,6 +465,7 @@ def test_a_traceback_shows_the_users_line(tmp_path: Path) -> None:
         (("codeDir: .", "codeDir: nowhere"), "the code directory .*nowhere does not exist"),
         (("codeDir: .", "codeDir: empty"), "empty: no Python file has an annotation"),
         (("python3 mnist.py", "python3 {here}/mnist.py"), "write paths relative to the code directory"),
+        (("python3 mnist.py", "cd {here} && python3 mnist.py"), "write paths relative to the code directory"),
     ],
 )
 def test_what_is_wrong_with_the_file_is_said_and_nothing_is_made(
