@@ -20,10 +20,12 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 from lightning_nas.hpo.documents import ConfigError, Document
 from lightning_nas.hpo.space_file import FORMS, read_space
+
+T = TypeVar("T")
 
 MARK = "@nni."
 
@@ -75,7 +77,7 @@ class _Script:
         try:
             encoding = tokenize.detect_encoding(io.BytesIO(self.data).readline)[0]
             text = io.TextIOWrapper(io.BytesIO(self.data), encoding).read()
-            tree = self._checked(lambda: ast.parse(text))
+            tree = _quietly(lambda: ast.parse(text))
         except (SyntaxError, ValueError) as error:
             raise self._error(_line_of(error), f"it cannot be read as Python: {_detail(error)}.") from None
         found = list(_annotations(tree))
@@ -86,7 +88,7 @@ class _Script:
         read_space(Document(self.space, self.path, {(name,): line for name, line in self.lines.items()}))
         result = _replaced(text, self.edits)
         try:
-            self._checked(lambda: compile(result, str(self.path), "exec", dont_inherit=True))
+            _quietly(lambda: compile(result, str(self.path), "exec", dont_inherit=True))
         except (SyntaxError, ValueError) as error:
             message = f"with its annotations as code it is no longer Python: {_detail(error)}."
             raise self._error(_line_of(error), message) from None
@@ -180,12 +182,6 @@ class _Script:
     def _error(self, line: int | None, message: str) -> ConfigError:
         return Document(None, self.path, {} if line is None else {(): line}).error((), message)
 
-    @staticmethod
-    def _checked(compiled: Callable[[], Any]) -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the user's code, which says so when it runs
-            return compiled()
-
 
 _NOT_PLAIN = object()
 
@@ -240,7 +236,8 @@ def _calls(node: ast.AST, name: str) -> Iterator[ast.Call]:
         for child in children if key not in (*_BLOCKS, "handlers", "cases") else ():
             if isinstance(child, ast.Call) and ast.unparse(child.func) == name:
                 yield child
-            elif isinstance(child, ast.AST):
+            # Within an f-string Python 3.11 does not know where an expression stands.
+            elif isinstance(child, ast.AST) and not isinstance(child, ast.JoinedStr):
                 yield from _calls(child, name)
 
 
@@ -258,6 +255,13 @@ def _replaced(text: str, edits: list[tuple[ast.expr, str]]) -> str:
         )
         lines[first : last + 1] = whole.split(b"\n")
     return b"\n".join(lines).decode()
+
+
+def _quietly(run: Callable[[], T]) -> T:
+    """What `run` returns; the warnings about the user's code come when that runs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return run()
 
 
 def _detail(error: Exception) -> str:

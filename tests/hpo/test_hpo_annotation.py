@@ -230,6 +230,7 @@ def test_one_name_searched_twice_alike_is_one_choice() -> None:
         ),
         ("'''@nni.function_choice(f(), g(), name=f)'''\ng()", 1, "a statement with a call of f must follow"),
         ("'''@nni.function_choice(f(), g(), name=f)'''\nif x:\n    f()", 1, "a call of f must follow"),
+        ("'''@nni.function_choice(f(), g(), name=f)'''\nx = f'{f()}'", 1, "a call of f must follow"),
         ("'''@nni.report_final_result()'''", 1, "is written report_final_result(metric), but got ()"),
         ("'''@nni.get_next_parameter(3)'''", 1, "is written get_next_parameter(), but got (3)"),
         (
