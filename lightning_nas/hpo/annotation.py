@@ -78,7 +78,7 @@ class _Script:
             encoding = tokenize.detect_encoding(io.BytesIO(self.data).readline)[0]
             text = io.TextIOWrapper(io.BytesIO(self.data), encoding).read()
             tree = _quietly(lambda: ast.parse(text))
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, RecursionError) as error:
             raise self._error(_line_of(error), f"it cannot be read as Python: {_detail(error)}.") from None
         found = list(_annotations(tree))
         if not found:
@@ -89,7 +89,7 @@ class _Script:
         result = _replaced(text, self.edits)
         try:
             _quietly(lambda: compile(result, str(self.path), "exec", dont_inherit=True))
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, RecursionError) as error:
             message = f"with its annotations as code it is no longer Python: {_detail(error)}."
             raise self._error(_line_of(error), message) from None
         return Annotated(result.encode(encoding), self.space)
@@ -99,7 +99,7 @@ class _Script:
         line = statement.lineno
         try:
             call = ast.parse(f"({string.strip()[1:]}\n)", mode="eval").body
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, RecursionError) as error:
             message = f"the annotation {_short(string)} is not Python: {_detail(error)}."
             raise self._error(line, message) from None
         kind = _function_of(call)

@@ -101,7 +101,7 @@ class GPUs:
 def busy_gpus() -> set[str]:
     """The GPUs on which another process than this one and its parent computes, by index and by UUID.
 
-    None where nvidia-smi cannot be asked.
+    Empty where nvidia-smi cannot be asked.
     """
     try:
         gpus, processes = _queried("gpu", "index,uuid"), _queried("compute-apps", "gpu_uuid,pid")
