@@ -50,6 +50,9 @@ SAME_LEVEL = {("nn", "mutables"), ("report", "trial")}
 # Third-party packages of single files, where the rest of their part must do without.
 EXTRA: dict[str, set[str]] = {
     "lightning_nas.mutables.chooser": {"executing"},
+    "lightning_nas.strategies.cma_es": {"cmaes"},
+    "lightning_nas.strategies.gp": {"optuna"},
+    "lightning_nas.strategies.optuna_study": {"optuna"},
     "lightning_nas.strategies.tpe": {"optuna"},
 }
 

@@ -16,12 +16,16 @@ from typing import Any
 
 from lightning_nas.errors import ExperimentError, MetricError
 from lightning_nas.hpo import shim
+from lightning_nas.hpo.annotated_code import annotated_copy
 from lightning_nas.hpo.gpus import GPUs
 from lightning_nas.hpo.space_file import NNISpace
 from lightning_nas.trial import Candidate, Metrics, Report, as_metrics
 
 STDOUT, STDERR = "trial.stdout", "trial.stderr"
 """What a script prints, in the trial's folder."""
+
+BUDGET = "TRIAL_BUDGET"
+"""The parameter that says how long a trial is to train."""
 
 _POLL_S = 0.02
 _TERM_S = 5.0  # between SIGTERM and SIGKILL
@@ -52,6 +56,15 @@ class CommandEvaluator:
         gpus: which GPUs the trials get; None leaves CUDA_VISIBLE_DEVICES as it is.
         experiment: its name, for the script.
         environment: further environment variables.
+        is_annotated: whether the scripts have NNI's annotations; then a copy of `directory` is run, beside the
+            trial's folder, in which they are code.
+        has_budget: whether the script is told how long to train, as `TRIAL_BUDGET` among its parameters, and
+            trains from its beginning (or from what it left in NNI_OUTPUT_DIR) until then. It is asked for under a
+            rule such as Hyperband, which counts the budget as so many steps: a final result is the report of the
+            last, and of the intermediate ones those count that belong to steps not yet taken.
+
+    Under a rule that pauses trials, a script is ended where it is to pause and runs again from its beginning where
+    it is to go on, with the same sample, number and folder; its reports are numbered from 0 again.
     """
 
     command: str
@@ -61,6 +74,8 @@ class CommandEvaluator:
     gpus: GPUs | None = None
     experiment: str = "experiment"
     environment: Mapping[str, str] = field(default_factory=dict)
+    is_annotated: bool = False
+    has_budget: bool = False
 
     def __post_init__(self) -> None:
         if not self.command.strip():
@@ -84,12 +99,24 @@ class CommandEvaluator:
             raise TrialFailed(f"the code directory {self.directory} does not exist.")
         folder = candidate.directory.absolute()
         messages = _prepared(folder, candidate, self._parameters(candidate))
+        directory = annotated_copy(self.directory, folder.parent) if self.is_annotated else self.directory
+        budget = candidate.budget if self.has_budget else None
         with contextlib.ExitStack() as stack:
             visible = None if self.gpus is None else stack.enter_context(self.gpus.taken(folder.parent))
-            environment = self._environment(candidate, folder, visible)
-            process = stack.enter_context(_running(self.command, self.directory, environment, folder))
-            listener = _Listener(messages, report)
+            environment = self._environment(candidate, folder, directory, visible)
+            process = stack.enter_context(_running(self.command, directory, environment, folder))
+            listener = _Listener(
+                messages, report if budget is None else _new_steps(report, candidate.steps, budget)
+            )
             is_ended = self._wait(process, listener)
+        metrics = self._result(process, listener, is_ended, folder)
+        if budget is not None and listener.goes_on:
+            report(budget - 1, metrics)
+        return metrics
+
+    def _result(
+        self, process: subprocess.Popen[bytes], listener: _Listener, is_ended: bool, folder: Path
+    ) -> Metrics:
         if is_ended:
             metrics = listener.final or listener.last
             if not metrics:
@@ -117,9 +144,12 @@ class CommandEvaluator:
         return not listener.listen()
 
     def _parameters(self, candidate: Candidate) -> dict[str, Any]:
-        return dict(candidate.sample) if self.space is None else self.space.parameters(candidate.sample)
+        known = dict(candidate.sample) if self.space is None else self.space.parameters(candidate.sample)
+        return {**known, BUDGET: candidate.budget} if self.has_budget else known
 
-    def _environment(self, candidate: Candidate, folder: Path, visible: str | None) -> dict[str, str]:
+    def _environment(
+        self, candidate: Candidate, folder: Path, directory: Path, visible: str | None
+    ) -> dict[str, str]:
         shims = str(Path(shim.__file__).parent)
         path = os.environ.get("PYTHONPATH")
         result = {
@@ -134,7 +164,7 @@ class CommandEvaluator:
             "NNI_TRIAL_JOB_ID": f"{self.experiment}-{candidate.number}",
             "NNI_TRIAL_SEQ_ID": str(candidate.number),
             "NNI_TRIAL_COMMAND_CHANNEL": "",
-            "NNI_CODE_DIR": str(self.directory),
+            "NNI_CODE_DIR": str(directory),
             "MULTI_PHASE": "false",
             "REUSE_MODE": "false",
         }
@@ -145,6 +175,11 @@ class CommandEvaluator:
         return result
 
 
+def _new_steps(report: Report, taken: int, budget: int) -> Report:
+    """Hands on the reports of steps not yet taken, but that of the last, which is for the final result."""
+    return lambda step, metrics: report(step, metrics) if taken <= step < budget - 1 else True
+
+
 class _Listener:
     """Reads the messages of a trial as they come."""
 
@@ -152,7 +187,7 @@ class _Listener:
         self._path = path
         self._report = report
         self._position = 0
-        self._goes_on = True
+        self.goes_on = True
         self._steps = 0
         self.final: Metrics | None = None
         self.last: Metrics = {}
@@ -171,9 +206,9 @@ class _Listener:
                 self.final = metrics
             elif message.get("type") == "PERIODICAL":
                 self.last = metrics
-                self._goes_on = self._report(self._steps, metrics) and self._goes_on
+                self.goes_on = self._report(self._steps, metrics) and self.goes_on
                 self._steps += 1
-        return self._goes_on
+        return self.goes_on
 
     def _messages(self) -> Iterator[dict[str, Any]]:
         try:

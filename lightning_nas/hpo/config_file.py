@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning_nas.hpo.annotated_code import annotated_space
 from lightning_nas.hpo.assessors import stopping_rule
 from lightning_nas.hpo.command import CommandEvaluator
 from lightning_nas.hpo.config_keys import (
@@ -133,7 +134,8 @@ class _Reader:
         service = self._subsection(top, "service", SERVICE)
         self._check_platform(top, service)
         places = {**service, **trial, **top}
-        space = self._space(top)
+        code = self._code(places)
+        space = self._space(top, code)
         tuned = self._tuner(top, space)
         if tuned.is_batch:
             space = self._batch(space, top)
@@ -141,7 +143,9 @@ class _Reader:
         return ExperimentConfig(
             self._text(top, "name"),
             space,
-            self._evaluator(places, space, service),
+            self._evaluator(
+                places, code, space, service, is_annotated=self._switch(top, "annotation"), tuned=tuned
+            ),
             tuned,
             mode,
             stopping,
@@ -195,10 +199,8 @@ class _Reader:
 
     def _refuse_what_is_not_there(self, top: Mapping[str, _Setting]) -> None:
         advice = {
-            "advisor": "advisors are not there yet; take a tuner.",
             "multiphase": "trials of several phases are not supported; NNI dropped them too.",
             "shared_storage": "shared storage belongs to other platforms than local; leave it out.",
-            "annotation": "annotated code is not supported yet; use nni.get_next_parameter and a search space file.",
         }
         for name, message in advice.items():
             if name in top and top[name].value not in (False, "false"):
@@ -219,16 +221,23 @@ class _Reader:
 
     # -- the search --------------------------------------------------------------------------------
 
-    def _space(self, top: Mapping[str, _Setting]) -> NNISpace:
-        if "space" in top and "space_file" in top:
-            raise self._error(top["space"].keys, f"give it or {top['space_file'].keys[-1]!r}, not both.")
+    def _space(self, top: Mapping[str, _Setting], code: Path) -> NNISpace:
+        given = [top[name].keys for name in ("space", "space_file") if name in top]
+        if self._switch(top, "annotation"):
+            given.append(top["annotation"].keys)
+        if len(given) > 1:
+            raise self._error(given[0], f"give it or {given[1][-1]!r}, not both.")
+        if self._switch(top, "annotation"):
+            return annotated_space(code)
         path = self._path(top, "space_file")
         if path is not None:
             if not path.is_file():
                 raise self._error(top["space_file"].keys, f"there is no file {path}.")
             return read_space(path)
         if "space" not in top:
-            raise self._error((), "it has no search space; give searchSpaceFile or searchSpace.")
+            raise self._error(
+                (), "it has no search space; give searchSpaceFile, searchSpace or useAnnotation."
+            )
         keys = top["space"].keys
         lines = {
             place[len(keys) :]: line
@@ -238,20 +247,38 @@ class _Reader:
         return read_space(replace(self._document, data=top["space"].value, lines=lines))
 
     def _tuner(self, top: Mapping[str, _Setting], space: NNISpace) -> Tuned:
-        if "tuner" not in top:
+        if "tuner" not in top and "advisor" not in top:
             raise self._error((), "it has no tuner; give e.g. tuner: {name: TPE}.")
-        keys = top["tuner"].keys
-        section = self._section(top["tuner"].value, keys, ALGORITHM)
+        if "tuner" in top and "advisor" in top:
+            raise self._error(top["advisor"].keys, f"give it or {top['tuner'].keys[-1]!r}, not both.")
+        is_advisor = "advisor" in top
+        value, keys = (setting := top["advisor" if is_advisor else "tuner"]).value, setting.keys
+        section = self._section(value, keys, ALGORITHM)
         arguments = self._arguments(section)
         try:
+            if "class" in section and is_advisor:
+                raise self._error(
+                    keys, "advisors of your own are not run; make it a tuner, or take Hyperband or BOHB."
+                )
             if "class" in section:
                 return self._custom_tuner(section, arguments, space)
             name = self._text(section, "name")
             if name is None:
-                raise self._error(keys, "it has no name; give e.g. name: TPE.")
-            return make_strategy(name, arguments)
+                raise self._error(keys, f"it has no name; give e.g. name: {'BOHB' if is_advisor else 'TPE'}.")
+            tuned = make_strategy(name, arguments)
+            self._check_enough_trials(top, tuned)
+            return tuned
         except TunerError as error:
             raise self._error(keys, str(error)) from None
+
+    def _check_enough_trials(self, top: Mapping[str, _Setting], tuned: Tuned) -> None:
+        needed, limit = getattr(tuned.stopping, "trials_needed", 0), self._count(top, "max_trials")
+        if limit is not None and limit < needed:
+            raise self._error(
+                top["max_trials"].keys,
+                f"the first bracket takes {needed} trials, but it is {limit}; give {needed} or more (a trial that goes "
+                "on counts once), or the tuner a smaller budget.",
+            )
 
     def _custom_tuner(
         self, section: Mapping[str, _Setting], arguments: dict[str, Any], space: NNISpace
@@ -279,8 +306,12 @@ class _Reader:
     def _stopping(self, top: Mapping[str, _Setting], tuned: Tuned) -> tuple[Mode, Any]:
         """Which way is better, and the stopping rule; the assessor's word counts if the tuner has none."""
         if "assessor" not in top:
-            return tuned.mode or tuned.default_mode, None
+            return tuned.mode or tuned.default_mode, tuned.stopping
         keys = top["assessor"].keys
+        if tuned.stopping is not None:
+            raise self._error(
+                keys, f"{type(tuned.stopping).__name__} ends trials itself; leave the assessor out."
+            )
         section = self._section(top["assessor"].value, keys, ALGORITHM)
         name, arguments = self._text(section, "name"), self._arguments(section)
         if name is None:
@@ -302,16 +333,29 @@ class _Reader:
 
     # -- the trials --------------------------------------------------------------------------------
 
+    def _code(self, places: Mapping[str, _Setting]) -> Path:
+        code = self._path(places, "code") or self._folder
+        if not code.is_dir():
+            raise self._error(places["code"].keys, f"the code directory {code} does not exist.")
+        return code
+
     def _evaluator(
-        self, places: Mapping[str, _Setting], space: NNISpace, service: Mapping[str, _Setting]
+        self,
+        places: Mapping[str, _Setting],
+        code: Path,
+        space: NNISpace,
+        service: Mapping[str, _Setting],
+        *,
+        is_annotated: bool,
+        tuned: Tuned,
     ) -> CommandEvaluator:
         command = self._text(places, "command")
         if not command or not command.strip():
             raise self._error((), "it has no trial command; give e.g. trialCommand: python main.py.")
-        code = self._path(places, "code") or self._folder
-        if not code.is_dir():
-            raise self._error(places["code"].keys, f"the code directory {code} does not exist.")
         self._check_command(command, code, places["command"].keys)
+        if is_annotated and any(_leads_to_code(word, code) for word in shlex.split(command)):
+            message = f"annotated code is run from a copy; write paths relative to the code directory {code}."
+            raise self._error(places["command"].keys, message)
         return CommandEvaluator(
             command,
             code,
@@ -319,6 +363,8 @@ class _Reader:
             self._duration(places, "trial_duration"),
             self._gpus(places, service),
             self._text(places, "name") or "experiment",
+            is_annotated=is_annotated,
+            has_budget=tuned.stopping is not None,
         )
 
     def _check_command(self, command: str, code: Path, keys: tuple[Any, ...]) -> None:
@@ -366,7 +412,7 @@ class _Reader:
         indices = self._indices(service, visible)
         if number > len(indices):
             raise self._error(keys, f"trials need {number} GPUs, but there are {len(indices)} for them.")
-        return GPUs(number, tuple(indices), per_gpu)
+        return GPUs(number, tuple(indices), per_gpu, self._switch(service, "use_active"))
 
     def _indices(self, service: Mapping[str, _Setting], visible: Sequence[str]) -> list[str]:
         if "gpu_indices" not in service:
@@ -391,6 +437,15 @@ class _Reader:
         if not isinstance(value, (str, int, float)) or isinstance(value, bool):
             raise self._error(section[name].keys, f"it must be text, but is {value!r}.")
         return str(value)
+
+    def _switch(self, section: Mapping[str, _Setting], name: str) -> bool:
+        """True or false; false if it is not there, as in NNI."""
+        if name not in section:
+            return False
+        value, keys = section[name].value, section[name].keys
+        if not isinstance(value, bool):
+            raise self._error(keys, f"it must be true or false, but is {value!r}.")
+        return value
 
     def _count(self, section: Mapping[str, _Setting], name: str, at_least: int = 1) -> int | None:
         if name not in section:
@@ -421,3 +476,9 @@ class _Reader:
         if not isinstance(value, Mapping):
             raise self._error(section["args"].keys, f"it must be a mapping, but is {value!r}.")
         return dict(value)
+
+
+def _leads_to_code(word: str, code: Path) -> bool:
+    """Whether a word of a command is the absolute path of a folder of code or of a Python file in it."""
+    path = Path(word)
+    return path == code or (path.suffix == ".py" and code in path.parents)

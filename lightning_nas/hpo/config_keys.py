@@ -36,7 +36,7 @@ MEANING = {
 }
 WITHOUT_EFFECT = {
     "authorname", "description", "multithread", "versioncheck", "logcollection", "debug", "loglevel",
-    "tunergpuindices", "nnimanagerip", "experimenttype",
+    "tunergpuindices", "nnimanagerip", "experimenttype", "machinelist",
 }  # fmt: skip
 TRIAL = {"command": "command", "codedir": "code", "gpunum": "gpus"}
 SERVICE = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,11 +42,12 @@ class Hyperband:
         max_steps: how many steps a trial takes that is never paused, such as the Trainer's `max_epochs`.
             The paper's R. None: an `Experiment` asks the evaluator.
         reduction: one in so many goes on. The paper's eta.
+        min_steps: no rung lies lower. The paper's r, there 1.
         metric: what is looked at; None for the objective.
         mode: "max" or "min" for `metric`; None infers it from its name.
 
     Raises:
-        ValueError: unless `max_steps >= 1` and `reduction >= 2`, or if `mode` is wrong.
+        ValueError: unless `1 <= min_steps <= max_steps` and `reduction >= 2`, or if `mode` is wrong.
 
     Source: Li et al., "Hyperband: A Novel Bandit-Based Approach to Hyperparameter Optimization", JMLR 2018
     (arXiv:1603.06560), Algorithm 1. Rungs are rounded down to whole steps. With `strategies.TPE` this is
@@ -57,10 +59,16 @@ class Hyperband:
     reduction: int = 3
     metric: str | None = None
     mode: Mode | None = None
+    min_steps: int = 1
 
     def __post_init__(self) -> None:
         Watched(self.metric, self.mode)
         check_rungs(self.max_steps, self.reduction)
+        if not 1 <= self.min_steps <= (self.max_steps or math.inf):
+            raise ValueError(
+                "`1 <= min_steps <= max_steps` must hold, but got "
+                f"(min_steps={self.min_steps!r}, max_steps={self.max_steps!r})."
+            )
 
     @cached_property
     def brackets(self) -> tuple[Bracket, ...]:
@@ -75,7 +83,7 @@ class Hyperband:
         if self.max_steps is None:
             raise ValueError("`max_steps` of Hyperband must be given: it decides the brackets.")
         eta, most = self.reduction, 0
-        while eta ** (most + 1) <= self.max_steps:
+        while self.min_steps * eta ** (most + 1) <= self.max_steps:
             most += 1
         brackets = []
         for s in range(most, -1, -1):

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_nas.strategies.anneal import Anneal as Anneal
+    from lightning_nas.strategies.cma_es import CMAES as CMAES
     from lightning_nas.strategies.evolution import RegularizedEvolution as RegularizedEvolution
+    from lightning_nas.strategies.gp import GP as GP
     from lightning_nas.strategies.grid import GridSearch as GridSearch
     from lightning_nas.strategies.local_search import LocalSearch as LocalSearch
     from lightning_nas.strategies.random_search import Random as Random
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from lightning_nas.strategies.wrappers import Enqueue as Enqueue
 
 _NAMES = {
+    "CMAES": "cma_es",
+    "GP": "gp",
     "TPE": "tpe",
     "Anneal": "anneal",
     "Constrained": "wrappers",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -51,3 +52,11 @@ def check_seed(seed: int | None) -> None:
     """Raises ValueError unless `seed` is None or a whole number >= 0."""
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0):
         raise ValueError(f"`seed` must be None or a whole number >= 0, but got {seed!r}.")
+
+
+def check_package(strategy: str, package: str) -> None:
+    """Raises ImportError, with the remedy, unless a package that only some strategies need is installed."""
+    if importlib.util.find_spec(package) is None:
+        raise ImportError(
+            f'{strategy} needs the package {package}, which is not installed: pip install "lightning-nas[samplers]".'
+        )

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,9 +18,9 @@ import numpy as np
 import pytest
 
 from lightning_nas.errors import MetricError
-from lightning_nas.hpo import CommandEvaluator, read_space, trial_api
+from lightning_nas.hpo import CommandEvaluator, gpus, read_space, trial_api
 from lightning_nas.hpo.command import TrialFailed
-from lightning_nas.hpo.gpus import GPUs
+from lightning_nas.hpo.gpus import GPUs, busy_gpus
 from lightning_nas.report import running
 from lightning_nas.trial import Candidate, Metrics
 
@@ -246,8 +247,8 @@ def test_in_a_trial_of_a_python_function_the_api_speaks_to_it() -> None:
 
 
 def test_gpus_are_dealt_out_by_locks_and_given_back(tmp_path: Path) -> None:
-    gpus = GPUs(1, ("0", "2"), trials_per_gpu=2)
-    held = [gpus.taken(tmp_path) for _ in range(4)]
+    dealt = GPUs(1, ("0", "2"), trials_per_gpu=2)
+    held = [dealt.taken(tmp_path) for _ in range(4)]
     assert [each.__enter__() for each in held] == ["0", "2", "0", "2"]
     for each in held:
         each.__exit__(None, None, None)
@@ -257,3 +258,67 @@ def test_gpus_are_dealt_out_by_locks_and_given_back(tmp_path: Path) -> None:
         assert none == ""
     with pytest.raises(ValueError, match="0 <= per_trial <= len"):
         GPUs(2, ("0",))
+
+
+SMI = """#!/bin/sh
+case "$1" in
+  --query-gpu=index,uuid) printf '0, GPU-aa\\n1, GPU-bb\\n' ;;
+  --query-compute-apps=gpu_uuid,pid) cat "$(dirname "$0")/processes" ;;
+  *) exit 2 ;;
+esac
+"""
+
+
+@pytest.fixture
+def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file whose lines a nvidia-smi on the path tells as the processes on GPUs 0 and 1."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "nvidia-smi").write_text(SMI)
+    (tmp_path / "bin" / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    file = tmp_path / "bin" / "processes"
+    file.write_text("")
+    return file
+
+
+def test_a_gpu_on_which_others_compute_is_passed_over(tmp_path: Path, processes: Path) -> None:
+    idle = GPUs(1, ("0", "1"), use_active=False)
+    with idle.taken(tmp_path) as first:
+        assert first == "0"
+    processes.write_text("GPU-aa, 999999\n")
+    assert busy_gpus() == {"0", "GPU-aa"}
+    with idle.taken(tmp_path) as second:
+        assert second == "1"
+    with GPUs(1, ("0", "1")).taken(tmp_path) as any_of_them:
+        assert any_of_them == "0"
+    processes.write_text(f"GPU-aa, {os.getpid()}\nGPU-bb, {os.getppid()}\n")
+    assert busy_gpus() == set()
+
+
+def test_the_trials_of_an_experiment_share_a_gpu_that_they_keep_busy(tmp_path: Path, processes: Path) -> None:
+    idle = GPUs(1, ("0", "1"), trials_per_gpu=2, use_active=False)
+    with idle.taken(tmp_path) as first, idle.taken(tmp_path) as second:
+        assert (first, second) == ("0", "1")
+        processes.write_text("GPU-aa, 999999\nGPU-bb, 999999\n")
+        with idle.taken(tmp_path) as third:
+            assert third == "0"
+
+
+def test_a_trial_waits_until_a_gpu_is_idle(
+    tmp_path: Path, processes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpus, "_BUSY_POLL_S", 0.05)
+    processes.write_text("GPU-aa, 999999\n")
+    ending = threading.Timer(0.3, processes.write_text, [""])
+    began = time.monotonic()
+    ending.start()
+    with GPUs(1, ("0",), use_active=False).taken(tmp_path) as taken:
+        assert taken == "0"
+        assert time.monotonic() >= began + 0.3
+    ending.join()
+    assert capsys.readouterr().out == "Waiting for 1 free GPUs among 0.\n"
+
+
+def test_without_nvidia_smi_no_gpu_counts_as_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert busy_gpus() == set()

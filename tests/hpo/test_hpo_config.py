@@ -234,7 +234,7 @@ def test_durations_are_read_as_nni_does(text: str | int, seconds: int) -> None:
         ({"maxTrialNumber": "many"}, "'maxTrialNumber': it must be a whole number"),
         ({"maxTrialNum": 3}, "'maxTrialNum': it says the same as 'maxTrialNumber'"),
         ({"tuner": None}, "it has no tuner"),
-        ({"tuner": {"name": "SMAC"}}, "the tuner SMAC has no counterpart here; there are TPE, Random"),
+        ({"tuner": {"name": "SMAC"}}, "the tuner SMAC has no counterpart here; the nearest is TPE"),
         ({"tuner": {"name": "tpee"}}, "there is no tuner 'tpee'; did you mean TPE?"),
         (
             {"tuner": {"name": "TPE", "classArgs": {"optimise_mode": "maximize"}}},
@@ -258,8 +258,27 @@ def test_durations_are_read_as_nni_does(text: str | int, seconds: int) -> None:
             "the platform kubeflow is not run from this",
         ),
         ({"trainingService": {"platform": "mars"}}, "there is no platform 'mars'"),
-        ({"useAnnotation": True}, "'useAnnotation': annotated code"),
-        ({"advisor": {"name": "BOHB"}}, "'advisor': advisors are not there yet"),
+        ({"useAnnotation": "yes"}, "'useAnnotation': it must be true or false, but is 'yes'"),
+        ({"useAnnotation": True}, "'searchSpace': give it or 'useAnnotation', not both"),
+        (
+            {"useAnnotation": True, "searchSpace": None, "searchSpacePath": "s.json"},
+            "'searchSpacePath': give it or 'useAnnotation', not both",
+        ),
+        ({"advisor": {"name": "BOHB"}}, "'advisor': give it or 'tuner', not both"),
+        ({"advisor": {"className": "m.C"}, "tuner": None}, "advisors of your own are not run"),
+        ({"advisor": {"classArgs": {}}, "tuner": None}, "'advisor': it has no name; give e.g. name: BOHB"),
+        (
+            {"advisor": {"name": "Hyperband", "classArgs": {"R": 9}}, "tuner": None},
+            "'maxTrialNumber': the first bracket takes 9 trials, but it is 2; give 9 or more",
+        ),
+        (
+            {"tuner": {"name": "BOHB"}, "maxTrialNumber": 9, "assessor": {"name": "Medianstop"}},
+            "'assessor': Hyperband ends trials itself; leave the assessor out",
+        ),
+        (
+            {"tuner": {"name": "BOHB", "classArgs": {"min_budget": 9}}},
+            "BOHB cannot be made of {'min_budget': 9}",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_and_nothing_is_made(
@@ -301,10 +320,11 @@ def test_gpus_are_checked_against_those_there_are(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(environment, "visible_gpus", lambda: ["0", "1", "2"])
     service = {"platform": "local", "useActiveGpu": False, "gpuIndices": "0, 2", "maxTrialNumberPerGpu": 3}
     found = read_config(written(tmp_path, small(trialGpuNumber=2, trainingService=service)))
-    assert found.evaluator.gpus == GPUs(2, ("0", "2"), 3)
+    assert found.evaluator.gpus == GPUs(2, ("0", "2"), 3, use_active=False)
     for number, change, message in (
         (3, {}, "trials need 3 GPUs, but there are 2"),
         (1, {"gpuIndices": [7]}, "there is no GPU 7; this machine has 0, 1, 2"),
+        (1, {"useActiveGpu": "maybe"}, "'trainingService.useActiveGpu': it must be true or false"),
         (1, {"useActiveGpu": None}, "say in trainingService whether useActiveGpu is true or false"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import math
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lightning_nas.hpo import make_strategy, read_space
+from lightning_nas import Experiment
+from lightning_nas.errors import StoreError
+from lightning_nas.experiment import SqliteStore
+from lightning_nas.hpo import CommandEvaluator, load_experiment, make_strategy, read_space
 from lightning_nas.hpo.tuners import TunerError
 from lightning_nas.space import Sample, SearchSpace
+from lightning_nas.stopping import Hyperband
 from lightning_nas.strategies import (
+    CMAES,
+    GP,
     TPE,
     Anneal,
     GridSearch,
@@ -21,7 +34,7 @@ from lightning_nas.strategies import (
     RegularizedEvolution,
     Strategy,
 )
-from lightning_nas.trial import Status, Trial
+from lightning_nas.trial import Candidate, Status, Trial
 
 ALL_TYPES = {
     "choice": {"_type": "choice", "_value": ["a", "b"]},
@@ -113,6 +126,8 @@ def test_a_grid_puts_normals_at_the_middles_of_equally_likely_parts() -> None:
         ("anneal", {}, Anneal(), None, "min"),
         ("Evolution", {"population_size": 9}, RegularizedEvolution(9, 2), None, "max"),
         ("BatchTuner", {}, GridSearch(), None, "max"),
+        ("Hyperband", {"optimize_mode": "minimize", "seed": 1}, Random(seed=1), "min", "max"),
+        ("BOHB", {"min_points_in_model": 7}, TPE(startup_trials=7, candidates=64), None, "max"),
     ],
 )
 def test_a_name_of_nnis_gives_the_strategy(
@@ -126,12 +141,18 @@ def test_a_name_of_nnis_gives_the_strategy(
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        (
-            "GP",
-            {},
-            "the tuner GP has no counterpart here; there are TPE, Random, GridSearch, Anneal, Evolution",
-        ),
-        ("Hyperband", {}, "the tuner Hyperband has no counterpart here"),
+        ("SMAC", {}, "the tuner SMAC has no counterpart here; the nearest is TPE"),
+        ("MetisTuner", {}, "the tuner MetisTuner has no counterpart here; the nearest is GP"),
+        ("PBTTuner", {}, "no counterpart here; the nearest is Hyperband or BOHB"),
+        ("DNGOTuner", {}, "no counterpart here; the nearest is GP"),
+        ("PPOTuner", {}, "no counterpart here; the nearest is Evolution"),
+        ("NetworkMorphism", {}, "no counterpart here; the nearest is lightning_nas.Experiment with a model"),
+        ("RegularizedEvolutionTuner", {}, "the nearest is lightning_nas.strategies.RegularizedEvolution"),
+        ("Hyperband", {"exec_mode": "serial"}, "exec_mode='serial' has no counterpart here, where a worker"),
+        ("Hyperband", {"R": 0}, "cannot be made of {'R': 0}: `max_steps` must be at least 1"),
+        ("Hyperband", {"eta": 1}, "`reduction` must be a whole number of at least 2"),
+        ("BOHB", {"top_n_percent": 50}, "top_n_percent=50 has no counterpart here, where the density"),
+        ("BOHB", {"min_budget": 5, "max_budget": 3}, "`1 <= min_steps <= max_steps` must hold"),
         ("Evolutoin", {}, "there is no tuner 'Evolutoin'; did you mean Evolution?"),
         ("xyz", {}, "there is no tuner 'xyz'; there are TPE"),
         (
@@ -150,3 +171,168 @@ def test_another_name_or_argument_is_refused_by_name(
 ) -> None:
     with pytest.raises(TunerError, match=message):
         make_strategy(name, arguments)
+
+
+def test_hyperband_and_bohb_bring_their_rule() -> None:
+    assert make_strategy("hyperband", {"R": 27, "exec_mode": "parallelism"}).stopping == Hyperband(27)
+    assert make_strategy("Hyperband").stopping == Hyperband(60, 3)  # NNI's defaults
+    bohb = make_strategy("bohb", {"min_budget": 3, "max_budget": 27, "eta": 3, "top_n_percent": 15})
+    assert bohb.stopping == Hyperband(27, 3, min_steps=3)
+    assert [bracket.steps for bracket in bohb.stopping.brackets] == [(3, 9, 27), (9, 27), (27,)]
+    assert make_strategy("TPE").stopping is None
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cmaes") is None, reason='needs the extra "samplers"')
+def test_gp_and_cma_es_are_there_by_name() -> None:
+    assert make_strategy("GPTuner", {"cold_start_num": 5, "utility": "ei"}).strategy == GP(startup_trials=5)
+    assert make_strategy("CMA-ES", {"population_size": 8}).strategy == CMAES(population_size=8)
+    with pytest.raises(TunerError, match="utility='poi' has no counterpart here"):
+        make_strategy("GP", {"utility": "poi"})
+
+
+def test_a_tuner_whose_package_is_missing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(TunerError, match="GP needs the package scipy, which is not installed"):
+        make_strategy("GP")
+
+
+# ---------------------------------------------------------------- budgets of scripts
+
+# Its result is better the larger x is; it writes down each run, and reports once per unit of its budget.
+SCRIPT = """
+import json, os, nni
+parameters = nni.get_next_parameter()
+with open(os.path.join(os.environ["NNI_OUTPUT_DIR"], "runs"), "a") as file:
+    print(parameters["TRIAL_BUDGET"], file=file)
+for step in range(parameters["TRIAL_BUDGET"]):
+    nni.report_intermediate_result(parameters["x"] + step)
+nni.report_final_result(100 * parameters["x"] + parameters["TRIAL_BUDGET"])
+"""
+CONFIG = """
+searchSpace: {x: {_type: uniform, _value: [0, 1]}}
+trialCommand: python main.py
+trialConcurrency: 1
+maxTrialNumber: %d
+advisor:
+  builtinAdvisorName: %s
+  classArgs: %s
+"""
+
+
+def experiment(folder: Path, name: str, arguments: str, trials: int, script: str = SCRIPT) -> Experiment:
+    (folder / "main.py").write_text(script)
+    (folder / "config.yml").write_text(CONFIG % (trials, name, arguments))
+    return load_experiment(folder / "config.yml", folder / "made", runner="inprocess", progress=False)
+
+
+def runs(trial: Trial, made: Path) -> list[int]:
+    return [int(line) for line in (made / "trials" / str(trial.number) / "runs").read_text().split()]
+
+
+@pytest.mark.slow
+def test_hyperbands_budget_reaches_a_script_which_runs_again_with_more(tmp_path: Path) -> None:
+    done = experiment(tmp_path, "Hyperband", "{R: 4, eta: 2, optimize_mode: maximize}", 10).run()
+    # Brackets of 4, 3 and 3 trials that begin with budgets of 1, 2 and 4; the best half of a rung goes on.
+    budgets = {trial.number: runs(trial, done.directory) for trial in done.trials}
+    order = sorted(range(4), key=lambda number: -done.trials[number].sample["x"])
+    assert budgets[order[0]] == [1, 2, 4]
+    assert budgets[order[1]] == [1, 2]
+    assert budgets[order[2]] == budgets[order[3]] == [1]
+    assert sorted(budgets[number] for number in (4, 5, 6)) == [[2], [2], [2, 4]]
+    assert [budgets[number] for number in (7, 8, 9)] == [[4]] * 3
+    for trial in done.trials:
+        last = budgets[trial.number][-1]
+        assert trial.metrics == {"default": 100 * trial.sample["x"] + last}
+        assert trial.status is (Status.COMPLETED if last == 4 else Status.PAUSED)
+        assert [report.step for report in trial.intermediate] == list(range(last))
+    assert done.best.number in (order[0], *range(4, 10))
+
+
+@pytest.mark.slow
+def test_bohb_learns_from_the_trials_that_wait(tmp_path: Path) -> None:
+    arguments = "{max_budget: 3, min_points_in_model: 5, optimize_mode: maximize, seed: 3}"
+    done = experiment(tmp_path, "BOHB", arguments, 10).run()
+    assert {tuple(runs(trial, done.directory)) for trial in done.trials} == {(1,), (1, 3), (3,)}
+    # Five random samples of [0, 1], and then those where the scores grow: their mean is above one half.
+    assert np.mean([trial.sample["x"] for trial in done.trials[5:]]) > 0.5
+
+
+def test_a_script_that_is_told_its_budget_reports_each_step_once(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(SCRIPT)
+    evaluator = CommandEvaluator("python main.py", tmp_path, has_budget=True)
+    reports: list[tuple[int, dict[str, float]]] = []
+
+    def report(step: int, metrics: Mapping[str, float]) -> bool:
+        reports.append((step, dict(metrics)))
+        return step + 1 < 5
+
+    candidate = Candidate(0, {"x": 0.0}, object, tmp_path / "0", budget=5, steps=2)
+    assert evaluator.evaluate(candidate, report) == {"default": 5.0}
+    assert reports == [(2, {"default": 2.0}), (3, {"default": 3.0}), (4, {"default": 5.0})]
+
+
+# ---------------------------------------------------------------- a tuner of the user's own that is killed
+
+# A line search that keeps its own books by number, as NNI's tuners do: it goes on from the best it was told of.
+TUNER = """
+from nni.tuner import Tuner
+class Line(Tuner):
+    def __init__(self, start):
+        self.best, self.score, self.count, self.known = start, -1, 0, {}
+    def update_search_space(self, space):
+        assert list(space) == ["x"]
+    def generate_parameters(self, parameter_id, **kwargs):
+        self.count += 1
+        self.known[parameter_id] = self.count
+        return {"x": min(1.0, self.best + 0.05 / self.count)}
+    def receive_trial_result(self, parameter_id, parameters, value, **kwargs):
+        self.known.pop(parameter_id)
+        if value > self.score:
+            self.best, self.score = parameters["x"], value
+"""
+OWN = """
+searchSpace: {x: {_type: uniform, _value: [0, 1]}}
+trialCommand: python main.py
+trialConcurrency: 1
+maxTrialNumber: 8
+tuner: {codeDir: ., classFileName: line_tuner.py, className: Line, classArgs: {start: 0.25}}
+"""
+
+
+@pytest.mark.slow
+def test_a_tuner_of_the_users_own_goes_on_after_a_kill(tmp_path: Path) -> None:
+    """The samples are those of a search that nothing stopped: 0.25 + 0.05 (1 + 1/2 + 1/3 + ...)."""
+    (tmp_path / "line_tuner.py").write_text(TUNER)
+    (tmp_path / "main.py").write_text(
+        "import nni, time; time.sleep(0.3); nni.report_final_result(nni.get_next_parameter()['x'])"
+    )
+    config, made = tmp_path / "config.yml", tmp_path / "made"
+    config.write_text(OWN)
+    run = f"load_experiment({str(config)!r}, {str(made)!r}, runner='inprocess', progress=False).run()"
+    command = [sys.executable, "-c", f"from lightning_nas.hpo import load_experiment; {run}"]
+    kills = 0
+    for at_least in (2, 5):
+        driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while finished(made) < at_least and driver.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        driver.send_signal(signal.SIGKILL)
+        kills += driver.wait() == -signal.SIGKILL
+    assert kills == 2
+    assert finished(made) < 8
+    subprocess.run(command, check=True, capture_output=True, timeout=100)
+    with contextlib.closing(SqliteStore.open(made)) as store:
+        trials = store.trials()
+    assert [trial.status for trial in trials] == [Status.COMPLETED] * 8
+    steps = np.cumsum([0.05 / n for n in range(1, 9)])
+    assert [trial.sample["x"] for trial in trials] == pytest.approx(0.25 + steps)
+
+
+def finished(made: Path) -> int:
+    if not (made / "experiment.db").exists():
+        return 0
+    try:
+        with contextlib.closing(SqliteStore.open(made)) as store:
+            return sum(trial.status.is_final for trial in store.trials())
+    except StoreError:  # it is being made
+        return 0

@@ -8,6 +8,7 @@ import pytest
 from histories import trial
 
 from lightning_nas.stopping import Hyperband
+from lightning_nas.stopping.hyperband import Bracket
 from lightning_nas.testing.stopping import race
 from lightning_nas.trial import Status, Trial
 
@@ -104,6 +105,7 @@ def test_a_round_takes_the_steps_of_its_table() -> None:
     [
         ({"max_steps": 0}, "`max_steps` must be at least 1"),
         ({"reduction": 0}, "`reduction` must be a whole number"),
+        ({"max_steps": 3, "min_steps": 4}, "`1 <= min_steps <= max_steps` must hold"),
     ],
 )
 def test_wrong_settings_are_refused(settings, message) -> None:
@@ -114,3 +116,11 @@ def test_wrong_settings_are_refused(settings, message) -> None:
 def test_without_its_horizon_there_are_no_brackets() -> None:
     with pytest.raises(ValueError, match="`max_steps` of Hyperband must be given"):
         Hyperband().brackets  # noqa: B018
+
+
+def test_no_rung_lies_below_the_lowest_that_is_asked_for() -> None:
+    assert Hyperband(81, min_steps=9).brackets == tuple(
+        Bracket(counts, steps)
+        for counts, steps in (((9, 3, 1), (9, 27, 81)), ((5, 1), (27, 81)), ((3,), (81,)))
+    )
+    assert Hyperband(9, min_steps=1) == NINE
