@@ -158,13 +158,17 @@ class Search:
     def step(self, train: Sequence[Tensor], search: Sequence[Tensor] | None) -> Tensor:
         """Takes a batch `(images, labels)` of each half, None to leave the alphas; the training loss."""
         if search is not None:
-            self._on_alphas(*search)
+            self.take_alpha_gradients(search)
             self.arch_optimizer.step()
         loss = self._on_weights(*train)
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.weights, self.clip)
         self.optimizer.step()
         return loss
+
+    def take_alpha_gradients(self, search: Sequence[Tensor]) -> None:
+        """Writes those of the loss on a batch into the `.grad` of the alphas."""
+        self._on_alphas(*search)
 
     def _search_loss(self, x: Tensor, y: Tensor) -> Tensor:
         self.supernet.receive(self.activate())

@@ -29,12 +29,14 @@ pytestmark = [
 CPU = torch.device("cpu")
 
 
-def supernet_of(device: torch.device) -> tuple[Supernet, dict[str, Tensor]]:
+def supernet_of(
+    device: torch.device, dtype: torch.dtype = torch.float32
+) -> tuple[Supernet, dict[str, Tensor]]:
     torch.manual_seed(0)
     space = DartsSpace(4, 3, nodes=2, operations=("none", *DARTS_OPERATIONS), search=True)
-    supernet = relax(space.to(device))
+    supernet = relax(space.to(device, dtype))
     alphas = {k: 1e-3 * torch.randn(shape) for k, shape in supernet.shapes.items()}
-    return supernet, {k: alpha.to(device).requires_grad_() for k, alpha in alphas.items()}
+    return supernet, {k: alpha.to(device, dtype).requires_grad_() for k, alpha in alphas.items()}
 
 
 def optimizers(supernet: Supernet, alphas: dict[str, Tensor]) -> tuple[Any, Any]:
@@ -44,13 +46,13 @@ def optimizers(supernet: Supernet, alphas: dict[str, Tensor]) -> tuple[Any, Any]
     )
 
 
-def batches(n: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+def batches(n: int, device: torch.device, dtype: torch.dtype = torch.float32) -> list[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(1)
     made = [
         (torch.randn(4, 3, 16, 16, generator=generator), torch.randint(10, (4,), generator=generator))
         for _ in range(n)
     ]
-    return [(x.to(device), y.to(device)) for x, y in made]
+    return [(x.to(device, dtype), y.to(device)) for x, y in made]
 
 
 def by_search(
@@ -219,9 +221,10 @@ def test_an_interrupted_search_equals_one_that_was_not(
         if len(written) == 3:
             raise Interrupted
 
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+    with monkeypatch.context() as patch:
         patch.setattr(cifar.graphed, "write_json", write)
-        search(cifar, tmp_path / "broken", *options)
+        with pytest.raises(Interrupted):
+            search(cifar, tmp_path / "broken", *options)
     assert search(cifar, tmp_path / "broken", *options) == whole
     for name in ("alphas.json", "sample.json"):
         assert (tmp_path / "broken" / name).read_text() == (tmp_path / "whole" / name).read_text()
@@ -257,6 +260,7 @@ def test_a_loss_that_is_not_finite_ends_the_search(cifar: SimpleNamespace, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 def test_compiled_cells_are_one_graph_each_and_equal_the_others(cifar: SimpleNamespace) -> None:
     supernet, alphas = supernet_of(CPU)
     x, y = batches(1, CPU)[0]
@@ -283,3 +287,100 @@ def test_compiled_cells_are_one_graph_each_and_equal_the_others(cifar: SimpleNam
     for ours, theirs in zip(compiled, gradients()):
         torch.testing.assert_close(ours, theirs)
     torch.compiler.reset()
+
+
+GPU = torch.device("cuda")
+
+
+def on_a_gpu(
+    cifar: SimpleNamespace, captures: bool, dtype: torch.dtype, compiles: bool = False, steps: int = 3
+) -> tuple[list[Tensor], Any]:
+    """After some steps, with a validation in between: alphas and weights, and the last step's gradients of both."""
+    supernet, alphas = supernet_of(GPU, dtype)
+    leaves = list(alphas.values())
+    if compiles:
+        supernet.root.cells[1].compile()
+    given = batches(2 * steps, GPU, dtype)
+    search = cifar.graphed.Search(
+        supernet, leaves, lambda: supernet.activate(alphas), *optimizers(supernet, alphas), given[0],
+        captures=captures,
+    )  # fmt: skip
+    for train, other in zip(given[::2], given[1::2]):
+        search.step(train, other)
+        with torch.no_grad():
+            supernet.receive(supernet.activate(alphas))
+            supernet.root.eval()(train[0])
+        supernet.root.train()
+    found = [*leaves, *search.weights, *supernet.root.buffers()]
+    return [each.detach() for each in found] + [each.grad for each in (*leaves, *search.weights)], search
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_graphs_take_the_steps_of_plain_calls(cifar: SimpleNamespace) -> None:
+    graphed, search = on_a_gpu(cifar, captures=True, dtype=torch.float64)
+    plain, _ = on_a_gpu(cifar, captures=False, dtype=torch.float64)
+    assert search._on_alphas._graph is not None
+    assert search._on_weights._graph is not None
+    for ours, theirs in zip(graphed, plain, strict=True):
+        # In float64 what is left is the order in which a GPU adds up.
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of the compiler
+def test_on_a_gpu_compiled_cells_can_be_captured(cifar: SimpleNamespace) -> None:
+    torch.compiler.reset()
+    compiled, _ = on_a_gpu(cifar, captures=True, dtype=torch.float64, compiles=True, steps=1)
+    plain, _ = on_a_gpu(cifar, captures=False, dtype=torch.float64, steps=1)
+    for ours, theirs in zip(compiled, plain, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-8)
+
+
+@pytest.fixture
+def no_waiting() -> Iterator[Any]:
+    """Lets everything fail that waits for the GPU, from a call of it until the test ends."""
+    yield lambda mode="error": torch.cuda.set_sync_debug_mode(mode)
+    torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("captures", [True, False])
+def test_no_step_waits_for_the_gpu(cifar: SimpleNamespace, no_waiting: Any, captures: bool) -> None:
+    supernet, alphas = supernet_of(GPU)
+    given = batches(4, GPU)
+    search = cifar.graphed.Search(
+        supernet, list(alphas.values()), lambda: supernet.activate(alphas),
+        *optimizers(supernet, alphas), given[0], captures=captures,
+    )  # fmt: skip
+    search.step(given[0], given[1])
+    no_waiting()
+    search.step(given[2], given[3])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_no_step_of_the_callback_waits_for_the_gpu(
+    cifar: SimpleNamespace, tmp_path: Path, no_waiting: Any, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    watched = []
+
+    def start(self: Any, batch: Any, batch_idx: int) -> None:
+        no_waiting("error" if 2 <= batch_idx < 6 else "default")
+        watched.append(batch_idx)
+
+    # From the second batch on: the module's hook comes after the callback's, so the whole of three steps is watched.
+    monkeypatch.setattr(cifar.lit.Classifier, "on_train_batch_start", start)
+    options = ["--data.train_examples=256", "--trainer.max_epochs=1", "--trainer.accelerator=gpu"]
+    search(cifar, tmp_path, *options, "--trainer.devices=1", f"--trainer.precision={precision}")
+    assert watched == list(range(8))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_on_a_gpu_the_script_searches_with_graphs(
+    cifar: SimpleNamespace, tmp_path: Path, precision: str
+) -> None:
+    options = ["--graphed=true", "--trainer.accelerator=gpu", f"--trainer.precision={precision}"]
+    search(cifar, tmp_path, *options)
+    assert [row["epoch"] for row in curves(tmp_path)] == [0, 1]
