@@ -1,6 +1,6 @@
 """First-order DARTS in a loop of its own: the loss and gradients of each batch are one CUDA graph.
 
-`search.py --graphed true` runs this in the place of Lightning's loop. Supernet, alphas, data, optimizers and the
+`search.py --graphed` runs this in the place of Lightning's loop. Supernet, alphas, data, optimizers and the
 order of the steps are the callback's, so that on a CPU, where nothing is captured, alphas and weights are the same
 bit by bit. The host never waits for the device within an epoch.
 """
@@ -27,7 +27,9 @@ PRECISIONS = {
     **dict.fromkeys((None, 32, "32", "32-true"), None),
     **dict.fromkeys(("bf16", "bf16-mixed"), torch.bfloat16),
 }
-OBEYED = {"accelerator", "devices", "precision", "max_epochs", "gradient_clip_val", "check_val_every_n_epoch"}
+OBEYED = {
+    "accelerator", "devices", "precision", "max_epochs", "gradient_clip_val", "check_val_every_n_epoch", "benchmark",
+}  # fmt: skip
 MEANINGLESS = {"enable_progress_bar", "enable_model_summary"}
 
 
@@ -267,8 +269,12 @@ def search(options: Any, data: Cifar10, module: Classifier, method: OneShot, run
     """
     trainer, training = options.trainer, options.training
     uses_gpu = trainer.accelerator != "cpu" and torch.cuda.is_available()
-    device = data.device = torch.device("cuda" if uses_gpu else "cpu")
+    device = data.device = (
+        torch.device("cuda", torch.cuda.current_device()) if uses_gpu else torch.device("cpu")
+    )
     dtype = PRECISIONS[trainer.precision]
+    if uses_gpu:  # all batches have one shape
+        torch.backends.cudnn.benchmark = trainer.benchmark is not False
     method.supernet = supernet = relax(module, method.fast)
     first = method.first_alphas(supernet, torch.Generator().manual_seed(options.seed))
     method.alphas = {label: alpha.to(device).requires_grad_() for label, alpha in first.items()}
@@ -314,7 +320,10 @@ def search(options: Any, data: Cifar10, module: Classifier, method: OneShot, run
             steps.step(batch, next(searching) if epoch >= method.warmup_epochs else None)
         loss, accuracy = (steps.sums / len(train)).tolist()
         if not all(bool(each.isfinite().all()) for each in (steps.sums, *alphas)):
-            raise SearchError(f"A loss was not finite in epoch {epoch}; {file} holds the epoch before.")
+            raise SearchError(
+                f"A loss was not finite in epoch {epoch}; the search stops and the checkpoint before stays. Try a "
+                "smaller learning rate, clipping, or another precision."
+            )
         row = {"epoch": epoch, "lr": lr, "train/loss": loss, "train/accuracy": accuracy}
         method.set_weights_for_validation()
         if options.data.held_out and (epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0:

@@ -2,7 +2,7 @@
 
     python benchmarks/cifar10/search.py --data.root DIR --run runs/darts
 
-`--graphed true` searches in a loop of its own, with CUDA graphs; see `graphed.py`.
+`--graphed` searches in a loop of its own, with CUDA graphs; see `graphed.py`.
 
 An interrupted run goes on where it was when the same command is given again. Any one-shot method takes the
 place of DARTS: `--method PCDarts`, `--method Darts --method.order 2`. All options: `--help`.
@@ -41,7 +41,12 @@ def parser() -> ArgumentParser:
         instantiate=False,
     )
     made.add_argument(
-        "--graphed", type=bool, default=False, help="first order, one device: CUDA graphs, no Lightning"
+        "--graphed",
+        type=bool,
+        nargs="?",
+        const=True,
+        default=False,
+        help="first order, one device: CUDA graphs in the place of Lightning's loop",
     )
     add_options(
         made,

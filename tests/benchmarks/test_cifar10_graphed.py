@@ -189,12 +189,20 @@ def curves(run: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [[], ["--trainer.precision=bf16-mixed", "--channels_last=true"]])
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        ["--trainer.precision=bf16-mixed", "--channels_last=true"],
+        ["--method=PCDarts", "--method.warmup_epochs=1", "--model.partial_channels=2"],
+    ],
+    ids=["float32", "bfloat16", "PC-DARTS"],
+)
 def test_on_a_cpu_it_finds_what_the_callback_finds_bit_by_bit(
     cifar: SimpleNamespace, tmp_path: Path, more: list[str]
 ) -> None:
     genotype = search(cifar, tmp_path / "callback", *more)
-    assert search(cifar, tmp_path / "graphed", "--graphed=true", *more) == genotype
+    assert search(cifar, tmp_path / "graphed", "--graphed", *more) == genotype
     for name in ("alphas.json", "sample.json", "genotype.json"):
         assert (tmp_path / "graphed" / name).read_text() == (tmp_path / "callback" / name).read_text()
     assert curves(tmp_path / "graphed") == curves(tmp_path / "callback")
