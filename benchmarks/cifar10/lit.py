@@ -126,8 +126,13 @@ class Curves(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._began = time.monotonic()
-        self._lr = float(trainer.optimizers[0].param_groups[0]["lr"])
         self._is_validated = False
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # At the end of the epoch it may be the next one's; a start in mid-epoch has no start of the epoch.
+        self._lr = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._is_validated = True
