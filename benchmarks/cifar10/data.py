@@ -301,6 +301,9 @@ class Cifar10(LightningDataModule):
         channels_last: the memory format of the batches.
         download: let torchvision download CIFAR-10 into `root`.
         cache: where decoded images are kept; None for the system's temporary folder.
+
+    Attributes:
+        device: where the images lie when there is no Trainer.
     """
 
     def __init__(
@@ -331,6 +334,7 @@ class Cifar10(LightningDataModule):
         self.channels_last = channels_last
         self.download = download
         self.cache = cache
+        self.device = torch.device("cpu")
         self._pools: dict[str, Pool] = {}
 
     def prepare_data(self) -> None:
@@ -358,7 +362,7 @@ class Cifar10(LightningDataModule):
     def _batches(self, part: str, **options: Any) -> Batches:
         name = "test" if part == "test" else "train"
         trainer = self.trainer
-        device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
+        device = self.device if trainer is None else trainer.strategy.root_device
         if name not in self._pools or self._pools[name].pixels.device != device:
             self._pools[name] = Pool.of(self._sets[name], device)
         place = {} if trainer is None else {"rank": trainer.global_rank, "world_size": trainer.world_size}

@@ -58,6 +58,9 @@ class Classifier(LightningModule):
         if self.hparams["channels_last"]:
             self.net.to(memory_format=torch.channels_last)
         if self.hparams["compile"] is not None:
+            # Each cell has code for the step on the alphas, that on the weights, and validation.
+            limit = max(torch._dynamo.config.recompile_limit, 4 * len(self.net.cells))
+            torch._dynamo.config.recompile_limit = limit
             for cell in self.net.cells:
                 cell.compile(backend=self.hparams["compile"])
 
@@ -118,11 +121,18 @@ class Curves(Callback):
         self.path = path
         self.rows: list[dict[str, float]] = []
         self._began = time.monotonic()
+        self._lr = 0.0
         self._is_validated = False
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._began = time.monotonic()
         self._is_validated = False
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # At the end of the epoch it may be the next one's; a start in mid-epoch has no start of the epoch.
+        self._lr = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._is_validated = True
@@ -135,9 +145,8 @@ class Curves(Callback):
             # Lightning keeps the last ones where an epoch has none of its own.
             or (name.startswith("val/") and self._is_validated)
         }
-        lr = float(trainer.optimizers[0].param_groups[0]["lr"])
         seconds = round(time.monotonic() - self._began, 3)
-        self.rows.append({"epoch": trainer.current_epoch, "lr": lr, "seconds": seconds, **metrics})
+        self.rows.append({"epoch": trainer.current_epoch, "lr": self._lr, "seconds": seconds, **metrics})
         if trainer.is_global_zero:
             write_json(self.path, self.rows)
 

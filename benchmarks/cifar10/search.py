@@ -2,6 +2,8 @@
 
     python benchmarks/cifar10/search.py --data.root DIR --run runs/darts
 
+`--graphed` searches in a loop of its own, with CUDA graphs; see `graphed.py`.
+
 An interrupted run goes on where it was when the same command is given again. Any one-shot method takes the
 place of DARTS: `--method PCDarts`, `--method Darts --method.order 2`. All options: `--help`.
 
@@ -14,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import graphed
 import torch
 from data import Cifar10
 from jsonargparse import ArgumentParser
@@ -36,6 +39,14 @@ def parser() -> ArgumentParser:
         "model",
         skip={"search", "auxiliary", "drop_path", "num_classes", "concat", "stem"},
         instantiate=False,
+    )
+    made.add_argument(
+        "--graphed",
+        type=bool,
+        nargs="?",
+        const=True,
+        default=False,
+        help="first order, one device: CUDA graphs in the place of Lightning's loop",
     )
     add_options(
         made,
@@ -104,13 +115,19 @@ def main(arguments: Sequence[str] | None = None) -> Genotype:
         net, **options.training.as_dict(), channels_last=options.channels_last, compile=options.compile
     )
     diary = Diary(method, run)
-    trainer = trainer_of(options, run, [method, diary])
-    if trainer.is_global_zero:
+    trainer = None if options.graphed else trainer_of(options, run, [method, diary])
+    is_first = trainer is None or trainer.is_global_zero
+    if trainer is None:
+        graphed.check(options, cli.get_defaults().trainer, method)
+    if is_first:
         run.mkdir(parents=True, exist_ok=True)
         cli.save(options, run / "config.yaml", overwrite=True)
-    trainer.fit(module, data, ckpt_path=checkpoint_of(options, run))
+    if trainer is None:
+        graphed.search(options, data, module, method, run, diary.write)
+    else:
+        trainer.fit(module, data, ckpt_path=checkpoint_of(options, run))
     genotype = Genotype.from_sample(method.sample())
-    if trainer.is_global_zero:
+    if is_first:
         diary.write()
         draw_run(run)
         print(genotype)

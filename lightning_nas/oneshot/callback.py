@@ -174,6 +174,19 @@ class OneShot(Callback, ABC):
         health = health_of(self._supernet(), self.weights(), self.sample())
         return dataclasses.replace(health, derived_score=self._gap.derived, gap=self._gap.gap)
 
+    def record(self, epoch: int, step: int) -> Health:
+        """Adds how the search stands to `history`. `fit` does it at the end of each epoch.
+
+        Args:
+            epoch: its number, from 0.
+            step: how many steps on the weights were taken.
+        """
+        health = self.health()
+        weights = {label: weight.tolist() for label, weight in self.weights().items()}
+        row = {"epoch": epoch, "step": step, "weights": weights, "sample": self.sample()}
+        self.history.append({**row, **health.as_metrics()})
+        return health
+
     def search(self, net: nn.Module, evaluator: Any, report: Report) -> Sample:
         """Searches a model space with an evaluator that can `fit`, and derives. Changes `net`.
 
@@ -293,19 +306,9 @@ class OneShot(Callback, ABC):
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         self._raise_if_bad()
-        weights = self.weights()
-        health = self.health()
-        self.history.append(
-            {
-                "epoch": trainer.current_epoch,
-                "step": trainer.global_step,
-                "weights": {label: weight.tolist() for label, weight in weights.items()},
-                "sample": self.sample(),
-                **health.as_metrics(),
-            }
-        )
+        health = self.record(trainer.current_epoch, trainer.global_step)
         # The same on all ranks: Lightning need not reduce hundreds of numbers.
-        tables = {**self._as_metrics("alpha", self.alphas), **self._as_metrics("weight", weights)}
+        tables = {**self._as_metrics("alpha", self.alphas), **self._as_metrics("weight", self.weights())}
         pl_module.log_dict(tables, rank_zero_only=True)
         pl_module.log_dict(health.as_metrics(), sync_dist=True)
         self.watch.look(health, trainer)
@@ -362,7 +365,8 @@ class OneShot(Callback, ABC):
     def _note(self, loss: Tensor, step: int) -> None:
         """Remembers the first step with a loss that is not finite: on the device, without waiting for it."""
         loss = loss.detach()
-        bad = torch.where(loss.isfinite().all(), torch.inf, float(step))
+        # Numbers as arguments of `torch.where` would be copied to the device, and the host would wait.
+        bad = torch.full((), float(step), device=loss.device).masked_fill_(loss.isfinite().all(), torch.inf)
         self._first_bad = bad if self._first_bad is None else torch.minimum(self._first_bad, bad)
         if loss.device.type == "cpu":
             self._raise_if_bad()

@@ -387,6 +387,7 @@ def _terms(
     apart: list[Tensor] = []  # the same, with even and odd rows apart
     mixed: list[Tensor] = []  # (b, h, w, c)
     columns: list[int] = []  # of the matrix, for each of `mixed`
+    place = 0  # of the part's first column in the matrix
     for part, given in zip(group.parts, values):
         w, norms, scale = given.weights, given.norms, given.scale
         if part.kind == "separable":
@@ -405,14 +406,14 @@ def _terms(
             y = torch.cat([torch.unflatten(half, 3, (n * edges, -1)) for half in halves], 4)
             wide.append(norm(y.flatten(3).permute(0, 3, 1, 2), norms[0], scale))
         else:
+            first, place = place, place + n
             y = x if part.kind == "skip" else part.operations[0][0](x)
             if part.kind == "pool" and not training:  # running statistics may differ between edges
                 wide.append(norm(spread(y, n, edges), norms[0], scale))
                 continue
             if part.kind == "pool":
                 y = norm(y, norms[0])
-            place = group.mixed.index(part) * n
-            columns += range(place, place + n)
+            columns += range(first, first + n)
             rows = y.permute(0, 2, 3, 1)
             mixed += [rows] if n == 1 else torch.unflatten(rows, 3, (n, -1)).unbind(3)
     if apart:
@@ -423,7 +424,9 @@ def _terms(
         total = by_edge.squeeze(3) if n == 1 else reduce(torch.add, by_edge.unbind(3))
     if mixed:
         terms = torch.stack(mixed)
-        used = matrix if len(columns) == matrix.shape[1] else matrix[:, columns]
+        # A list as an index would go to the device, and the host would wait for it.
+        is_whole = len(columns) == matrix.shape[1]
+        used = matrix if is_whole else torch.stack([matrix[:, i] for i in columns], 1)
         sums = (used @ terms.flatten(1)).view(edges, *terms.shape[1:]).permute(1, 2, 3, 0, 4)
         total = sums if total is None else total + sums
     return cast(Tensor, total).unbind(3)

@@ -6,7 +6,6 @@ the same convolutions take fifty times longer in contiguous memory (oneDNN 3.13)
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -124,22 +123,34 @@ class Shared:
     def __init__(self, x: Tensor, n: int, edges: int, stride: int) -> None:
         self.x = x
         self.n, self.edges, self.stride = n, edges, stride
+        # No `cached_property`: its lock, before Python 3.12, would cut a compiled cell in pieces.
+        self._relu: Tensor | None = None
+        self._spread: Tensor | None = None
+        self._part: Tensor | None = None
 
-    @cached_property
+    @property
     def relu(self) -> Tensor:
-        return self.x.relu()
+        if self._relu is None:
+            self._relu = self.x.relu()
+        return self._relu
 
-    @cached_property
+    @property
     def spread(self) -> Tensor:
-        return spread(self.relu, self.n, self.edges)
+        if self._spread is None:
+            self._spread = spread(self.relu, self.n, self.edges)
+        return self._spread
 
-    @cached_property
+    @property
     def _sampled(self) -> Tensor:
-        return spread(self.relu[:, :, ::2, ::2], self.n, self.edges)
+        if self._part is None:
+            self._part = spread(self.relu[:, :, ::2, ::2], self.n, self.edges)
+        return self._part
 
-    @cached_property
+    @property
     def _phases(self) -> Tensor:
-        return spread_phases(self.relu, self.n, self.edges)
+        if self._part is None:
+            self._part = spread_phases(self.relu, self.n, self.edges)
+        return self._part
 
     def dilated(self, weight: Tensor) -> tuple[Tensor, bool]:
         """The depthwise convolutions of dilation 2, and whether `join_rows` must put their rows back in order.

@@ -319,17 +319,33 @@ class MixedCell(Mixed):
         self._has_looked = False
 
     def train(self, mode: bool = True) -> MixedCell:
+        super().train(mode)
         self._has_looked = False
-        return super().train(mode)
+        if self._compiled_call_impl is not None:
+            self._look()
+        return self
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """As `nn.Module.compile`: the cell's own forward pass, in place."""
+        self._look()  # while it is compiled, that would take minutes and cut the cell in pieces
+        super().compile(*args, **kwargs)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _look(self) -> None:
+        """Looks at the operations: can they be computed fast?"""
+        is_uniform = all(part.training == self.training for part in self.operations.modules())
+        form = fast_cell(self._on, self.edges, self.num_predecessors) if is_uniform else None
+        # What has not changed stays: CUDA graphs and compiled code refer to its tensors.
+        if form is None or self._fast_cell is None or form.groups != self._fast_cell.groups:
+            self._fast_cell = form
+        self._has_looked = True
 
     def _fast_form(self, states: Sequence[Tensor]) -> FastCell | None:
         """What computes the mixture fast, or None if the plain path must."""
         if not self.fast or self.hard is not None:
             return None
         if not self._has_looked:
-            is_uniform = all(part.training == self.training for part in self.operations.modules())
-            form = fast_cell(self._on, self.edges, self.num_predecessors) if is_uniform else None
-            self._fast_cell, self._has_looked = form, True
+            self._look()
         fits = self._fast_cell is not None and self._fast_cell.takes(states)
         return self._fast_cell if fits else None
 
@@ -476,23 +492,3 @@ def _reject_unlabelled(operation: nn.Module, label: str, key: Any) -> None:
                 f"The choice at {module.site}, inside the operation {key!r} of the cell {label!r}, needs a label: "
                 "in a supernet each edge has its own copy of it."
             )
-
-
-def mixed_for(choice: Choice, label: str) -> Mixed:
-    """The mixed operation for a choice.
-
-    Raises:
-        SpaceError: if there is none for choices of its kind.
-    """
-    for kind, mixed in (
-        (LayerChoice, MixedLayer),
-        (InputChoice, MixedInputs),
-        (Repeat, MixedRepeat),
-        (Cell, MixedCell),
-    ):
-        if isinstance(choice, kind):
-            return cast(Any, mixed)(choice, label)  # type: ignore[no-any-return]
-    raise SpaceError(
-        f"The {type(choice).__name__} {label!r} ({choice.site}) cannot be searched in one shot; LayerChoice, "
-        "InputChoice, Repeat and Cell can."
-    )

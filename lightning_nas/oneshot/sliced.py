@@ -222,7 +222,8 @@ class _SlicedDropout(Sliced, nn.modules.dropout._DropoutNd):
     mask_p: Tensor
 
     def prepare(self, attributes: Mapping[str, Sequence[Any]]) -> None:
-        self.register_buffer("mask_p", torch.tensor([float(p) for p in attributes["p"]]), False)
+        self._probabilities = [float(p) for p in attributes["p"]]
+        self.register_buffer("mask_p", torch.tensor(self._probabilities), False)
 
     def _noise_shape(self, input: Tensor) -> tuple[int, ...]:
         return tuple(input.shape)
@@ -233,7 +234,7 @@ class _SlicedDropout(Sliced, nn.modules.dropout._DropoutNd):
         shares = self.shares().to(input.dtype)
         noise = torch.rand(self._noise_shape(input), device=input.device, dtype=input.dtype)
         scale = torch.zeros_like(noise)
-        for share, p in zip(shares, self.mask_p.tolist()):
+        for share, p in zip(shares, self._probabilities):
             if p < 1:
                 scale = scale + share * (noise >= p).to(input.dtype) / (1 - p)
         return input * scale

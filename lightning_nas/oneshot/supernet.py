@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from lightning_nas.errors import SpaceError
-from lightning_nas.mutables import Blueprint, Choice, Repeat, blueprint
+from lightning_nas.mutables import Blueprint, Cell, Choice, InputChoice, LayerChoice, Repeat, blueprint
 from lightning_nas.mutables import chooser as choosers
 from lightning_nas.mutables.chooser import Chooser, Defaults, Site
 from lightning_nas.mutables.finish import join, labeller, mapped, plain_attributes, untrace
 from lightning_nas.mutables.values import Expression, expression_of
-from lightning_nas.oneshot.mixed import Mixed, MixedCell, MixedRepeat, Relaxed, mixed_for
+from lightning_nas.oneshot.mixed import Mixed, MixedCell, MixedInputs, MixedLayer, MixedRepeat, Relaxed
 from lightning_nas.oneshot.sliced import Sliced, slice_layer
 from lightning_nas.space import Categorical, Domain, SearchSpace
 from lightning_nas.trial import Sample
@@ -284,7 +284,7 @@ def _replace_choices(root: nn.Module) -> None:
                     domain = cast(Chooser, choosers.current()).met[name].domain
                     made[id(choice)] = MixedRepeat(choice, name, tuple(cast(Any, domain)))
             else:
-                made[id(choice)] = mixed_for(choice, label)
+                made[id(choice)] = _mixed_for(choice, label)
             made[id(choice)].train(choice.training)
             walk(made[id(choice)], path)
         return made[id(choice)]
@@ -322,3 +322,23 @@ def _reject_untraced(root: nn.Module) -> None:
                 f"The value {min(expression.labels)!r} (in `{path}`) was chosen outside a model space; put "
                 "@model_wrapper on the class whose constructor chooses it."
             )
+
+
+def _mixed_for(choice: Choice, label: str) -> Mixed:
+    """The mixed operation for a choice.
+
+    Raises:
+        SpaceError: if there is none for choices of its kind.
+    """
+    for kind, mixed in (
+        (LayerChoice, MixedLayer),
+        (InputChoice, MixedInputs),
+        (Repeat, MixedRepeat),
+        (Cell, MixedCell),
+    ):
+        if isinstance(choice, kind):
+            return cast(Any, mixed)(choice, label)  # type: ignore[no-any-return]
+    raise SpaceError(
+        f"The {type(choice).__name__} {label!r} ({choice.site}) cannot be searched in one shot; LayerChoice, "
+        "InputChoice, Repeat and Cell can."
+    )

@@ -187,6 +187,8 @@ def test_an_interrupted_search_equals_one_that_was_not(
         for run in ("whole", "broken")
     ]
     assert metrics[0][0] == metrics[1][0]
+    rates = [[row["lr"] for row in rows] for rows in metrics]
+    assert rates[0] == rates[1] == pytest.approx([0.025, 0.013])
 
 
 @pytest.mark.slow

@@ -158,6 +158,17 @@ def test_gradients_flow_after_a_forward_pass_in_inference_mode() -> None:
     assert loss_and_gradients(fast, alphas, batch())["alpha normal"].norm() > 0
 
 
+def test_a_change_of_mode_leaves_the_tensors_that_a_cuda_graph_reads() -> None:
+    net = supernet(fast=True)
+    alphas = alphas_of(net)
+    loss_and_gradients(net, alphas, batch())
+    before = [(cell._fast_cell, cell._fast_cell._order.data_ptr()) for cell in cells(net)]
+    for is_training in (False, True):
+        net.root.train(is_training)
+        loss_and_gradients(net, alphas, batch())
+    assert [(cell._fast_cell, cell._fast_cell._order.data_ptr()) for cell in cells(net)] == before
+
+
 def test_a_copy_computes_with_its_own_weights() -> None:
     fast = supernet(True)
     fast.receive({label: alpha.detach() for label, alpha in fast.activate(alphas_of(fast)).items()})
