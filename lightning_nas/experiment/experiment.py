@@ -14,12 +14,14 @@ from lightning_nas.experiment import folder
 from lightning_nas.experiment.best import export_best, is_exported
 from lightning_nas.experiment.description import Description, describe
 from lightning_nas.experiment.display import Display, make_display, metric_text
+from lightning_nas.experiment.ending import Ending
 from lightning_nas.experiment.environment import environment, visible_gpus
 from lightning_nas.experiment.interrupts import Interrupts
-from lightning_nas.experiment.loop import Ending, Loop, Plan
+from lightning_nas.experiment.loop import Loop, Plan
 from lightning_nas.experiment.model import model_and_space, with_graph_keys
 from lightning_nas.experiment.one_shot import Derived, is_one_shot
 from lightning_nas.experiment.one_shot import check as check_one_shot
+from lightning_nas.experiment.requests import Inbox
 from lightning_nas.experiment.runners import InProcessRunner, ProcessRunner, Runner, Work
 from lightning_nas.experiment.settings import check_at_least, fitted_rule, new_directory, seconds
 from lightning_nas.experiment.store import DATABASE, SqliteStore, Store
@@ -229,9 +231,9 @@ class Experiment:
             self._settings["progress"], self._objective, self._settings["max_trials"], runs_here
         )
         with folder.only_driver(self.directory), contextlib.closing(self._open_store()) as store:
-            self._pickle(display)
-            with Interrupts(runs_here) as interrupts:
-                ending = self._search(store, display, interrupts)
+            with Inbox(self.directory, display.say) as inbox, Interrupts(runs_here) as interrupts:
+                self._pickle(display)
+                ending = self._search(store, display, interrupts, inbox)
             if not ending.is_interrupted:
                 self._export_best(display)
         self._say_how_it_ended(display, ending)
@@ -301,7 +303,7 @@ class Experiment:
                 f"({type(error).__name__}: {error}); this script run again goes on all the same."
             )
 
-    def _search(self, store: Store, display: Display, interrupts: Interrupts) -> Ending:
+    def _search(self, store: Store, display: Display, interrupts: Interrupts, inbox: Inbox) -> Ending:
         plan = Plan(
             self._seeking,
             self._arguments["stopping"],
@@ -312,7 +314,7 @@ class Experiment:
             self._one_shot is not None,
         )
         store.begin_run(self._settings, environment())
-        loop = Loop(plan, store, display, interrupts)
+        loop = Loop(plan, store, display, interrupts, inbox)
         self._trials = loop.trials
         with display:
             ending = loop.run(self._make_runner)
