@@ -92,6 +92,13 @@ def driver(directory: Path) -> str | None:
         return None
 
 
+def check_free(directory: Path) -> None:
+    """Raises ExperimentError, naming it, if a driver works on the experiment."""
+    holder = driver(directory)
+    if holder is not None:
+        raise _refusal(directory, holder)
+
+
 def replace(path: Path, content: bytes) -> None:
     """Writes a file as a whole or not at all, and onto the disk."""
     draft = path.with_name(f".{path.name}.new")

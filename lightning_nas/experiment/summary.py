@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from lightning_nas.experiment import folder
 from lightning_nas.experiment.ending import State, state_after
+from lightning_nas.experiment.runners.child import PID
 from lightning_nas.experiment.store import DATABASE, SqliteStore
 from lightning_nas.trial import Objective, Status, Trial
 
@@ -91,6 +93,16 @@ def summary(directory: Path, latest: int = 0) -> Summary:
             environment.get("pid"),
             environment.get("host"),
         )
+
+
+def trial_pid(now: Summary, number: int) -> int | None:
+    """The process of a running trial: its own, or the driver's; None if it is not on this machine."""
+    if now.host != socket.gethostname():
+        return None
+    try:
+        return int((now.directory / folder.trial_folder(number) / PID).read_text())
+    except (OSError, ValueError):
+        return now.pid
 
 
 def find_experiments(root: Path) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import multiprocessing
 import os
@@ -48,7 +49,8 @@ def main(connection: Connection, job: Job, surroundings: Surroundings) -> None:
     os.environ.clear()
     os.environ.update(surroundings.environment)
     _redirect_output(job.directory)
-    (job.directory / PID).write_text(str(os.getpid()))
+    with contextlib.suppress(OSError):  # it is there for people to look at
+        (job.directory / PID).write_text(str(os.getpid()))
     os.environ.setdefault("OMP_NUM_THREADS", str(surroundings.threads))  # if torch is yet to be loaded
 
     def report(step: int, metrics: Mapping[str, float]) -> bool:
