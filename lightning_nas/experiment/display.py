@@ -15,6 +15,7 @@ from lightning_nas.trial import Objective, Status, Trial, best
 if TYPE_CHECKING:
     from rich.console import Console, Group
     from rich.table import Table
+    from rich.text import Text
 
 _RUNNING_ROWS = 8
 _RECENT_ROWS = 5
@@ -231,23 +232,30 @@ def trials_at_work(
 
     table = Table(box=None, pad_edge=False, expand=False)
     for column in ("", "trial", "step", "result", "time", "sample"):
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
+        # Where the terminal is narrow those that may wrap are cut first; their cells do not wrap.
+        table.add_column(column, no_wrap=column not in ("result", "sample"))
     rows = [("best", "green", leader)] if leader is not None else []
     rows += [("running", "cyan", trial) for trial in running[:_RUNNING_ROWS]]
     rows += [(t.status.value, _STYLES[t.status], t) for t in recent]
     for title, style, trial in rows:
         result = metric_text(trial, objective)
-        # Text, since what users write may look like markup.
         cells: list[Any] = [
             Text(title, style=style),
             str(trial.number),
             str(trial.intermediate[-1].step) if trial.intermediate else "",
-            Text(result if trial.status is Status.RUNNING and result else trial.reason or result),
+            _cut(result if trial.status is Status.RUNNING and result else trial.reason or result),
             duration_text(time_taken_s(trial)),
-            Text(sample_text(trial)),
+            _cut(sample_text(trial)),
         ]
         table.add_row(*cells)
     return table
+
+
+def _cut(text: str) -> Text:
+    """Text that ends in an ellipsis where its column does; what users write may look like markup, and is none."""
+    from rich.text import Text
+
+    return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 def time_taken_s(trial: Trial) -> float | None:

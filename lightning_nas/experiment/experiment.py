@@ -17,6 +17,7 @@ from lightning_nas.experiment.display import Display, make_display, metric_text
 from lightning_nas.experiment.ending import Ending
 from lightning_nas.experiment.environment import environment, visible_gpus
 from lightning_nas.experiment.interrupts import Interrupts
+from lightning_nas.experiment.logs import last_words
 from lightning_nas.experiment.loop import Loop, Plan
 from lightning_nas.experiment.model import model_and_space, with_graph_keys
 from lightning_nas.experiment.one_shot import Derived, is_one_shot
@@ -367,6 +368,9 @@ class Experiment:
         counts = Counter(trial.status.value for trial in self.trials)
         numbers = ", ".join(f"{count} {status}" for status, count in counts.items())
         display.failures(self.trials)
+        failed = [trial for trial in self.trials if trial.status is Status.FAILED]
+        if failed and (words := last_words(self.directory, failed[-1])):
+            display.say(words)
         display.say(f"The search ended: {ending.text} ({numbers or 'no trials'}).")
         leader = self.best
         if leader is not None:
@@ -377,7 +381,7 @@ class Experiment:
         if ending.is_interrupted:
             display.say(
                 f"To go on, run the same script with directory={str(self.directory)!r}, or "
-                f"Experiment.resume({str(self.directory)!r}).run()"
+                f"Experiment.resume({str(self.directory)!r}).run(), or `lightning-nas resume {self.directory}`"
             )
 
     def _last_failure(self) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from lightning_nas.experiment import folder
+from lightning_nas.trial import Trial
 
 Stream = Literal["stdout", "stderr"]
 
@@ -17,6 +18,7 @@ SCRIPT = {"stdout": "trial.stdout", "stderr": "trial.stderr"}
 """What a trial's script prints, if it runs one."""
 
 _BLOCK = 1 << 16
+_LAST_WORDS = 5  # lines
 
 
 def log_of(directory: Path, number: int, stream: Stream = "stdout") -> Path | None:
@@ -59,3 +61,17 @@ def last_lines(path: Path, lines: int, most_bytes: int = 1 << 20) -> tuple[str, 
             data = file.read(step) + data
     kept = data[-most_bytes:].splitlines(keepends=True)[-lines:] if lines else []
     return b"".join(kept).decode(errors="backslashreplace"), size
+
+
+def last_words(directory: Path, trial: Trial) -> str:
+    """What a failed trial printed last, where its traceback does not have it, and how to see the rest.
+
+    Empty if it printed nothing into a file.
+    """
+    path = log_of(directory, trial.number)
+    if path is None or path.stat().st_size == 0:
+        return ""
+    text, _ = last_lines(path, _LAST_WORDS)
+    text = text.rstrip()
+    more = f"All it printed: lightning-nas trial log {directory} {trial.number}"
+    return more if text in (trial.traceback or "") else f"Trial {trial.number} printed last:\n{text}\n{more}"
