@@ -41,12 +41,13 @@ def ask(directory: Path, request: Request) -> bool:
         RequestError: if it cannot be followed.
         ExperimentError: if no driver is alive.
     """
-    from lightning_nas.cli.reading import open_store
+    from lightning_nas.cli.reading import find_trial, open_store
     from lightning_nas.experiment import requests
 
     with open_store(directory) as store:
         # Said here, if it can be: the driver would say the same.
-        requests.check(request, store.trials(), store.description.space)
+        trial = None if isinstance(request, requests.Stop) else find_trial(store, request.number)
+        requests.check(request, trial, store.description.space)
     is_followed = requests.wait_for(requests.send(directory, request), _PATIENCE_S)
     if not is_followed:
         print(

@@ -63,11 +63,17 @@ def add(commands: Commands) -> None:
 
 def _ls(options: argparse.Namespace) -> None:
     from lightning_nas.cli.looking import print_trials
+    from lightning_nas.experiment import folder
     from lightning_nas.trial import Status
 
+    driver, some = folder.driver(options.experiment), options.status
     with open_store(options.experiment) as store:
-        some = options.status
-        print_trials(store.trials() if some is None else store.trials_that_are(Status(some)))
+        trials = store.trials() if some is None else store.trials_that_are(Status(some))
+    print_trials(trials)
+    if driver is None and any(trial.status is Status.RUNNING for trial in trials):
+        print(
+            "No process works on this experiment: what was running broke off, and runs again on `lightning-nas resume`."
+        )
 
 
 # ---------------------------------------------------------------- asking the driver

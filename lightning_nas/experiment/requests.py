@@ -96,7 +96,7 @@ def from_json(data: Any) -> Request:
     >>> from_json({"request": "kill", "number": 3})
     Kill(number=3)
     """
-    if not isinstance(data, dict) or data.get("request") not in _VERBS:
+    if not isinstance(data, dict) or data.get("request") not in list(_VERBS):
         raise RequestError(f"it is no request; one says {{'request': ...}} with one of {', '.join(_VERBS)}.")
     verb = _VERBS[data["request"]]
     given = {key: value for key, value in data.items() if key != "request"}
@@ -112,8 +112,13 @@ def from_json(data: Any) -> Request:
     return request
 
 
-def check(request: Request, trials: Sequence[Trial], space: SearchSpace) -> Sample | None:
+def check(request: Request, trial: Trial | None, space: SearchSpace) -> Sample | None:
     """Whether a request can be followed as things stand.
+
+    Args:
+        request: what is asked for.
+        trial: the one whose number it names; None if there is none, or it names no number.
+        space: what is searched.
 
     Returns:
         The sample of the new trial that it asks for, if any.
@@ -123,10 +128,8 @@ def check(request: Request, trials: Sequence[Trial], space: SearchSpace) -> Samp
     """
     if isinstance(request, Stop):
         return None
-    if not 0 <= request.number < len(trials):
-        have = f"they are 0 to {len(trials) - 1}" if trials else "there are none yet"
-        raise RequestError(f"There is no trial {request.number}; {have}.")
-    trial = trials[request.number]
+    if trial is None:
+        raise RequestError(f"There is no trial {request.number}.")
     status = trial.status.value
     if isinstance(request, Kill):
         if trial.status.is_final:
@@ -284,10 +287,12 @@ def _read(path: Path) -> Request:
 
 
 def _follow(request: Request, desk: Desk) -> None:
-    sample = check(request, desk.trials, desk.space)
     if isinstance(request, Stop):
         desk.stop(request.now)
-    elif isinstance(request, Kill):
+        return
+    trial = desk.trials[request.number] if 0 <= request.number < len(desk.trials) else None
+    sample = check(request, trial, desk.space)
+    if isinstance(request, Kill):
         desk.kill(request.number)
     elif sample is not None:
         what = "retry" if isinstance(request, Retry) else "changed copy"
