@@ -135,7 +135,12 @@ def find_users_code(directory: Path) -> None:
     """Lets Python find the modules that lay beside the script that searched, and those of this folder."""
     with open_store(directory) as store:
         places = [run["environment"] for run in store.runs()]
-    scripts = (Path(place["working_directory"], place["command"][0]).parent for place in places)
+    commands = (
+        Path(place["working_directory"], place["command"][0]) for place in places if "command" in place
+    )
+    # Of a run by this program the folder would be our own, whose modules hide the user's of the same name.
+    ours = Path(__file__).parent
+    scripts = (command.parent for command in commands if command.parent != ours)
     sys.path[:0] = [os.getcwd(), *dict.fromkeys(map(str, scripts))]
 
 
