@@ -121,6 +121,7 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 
 def _log(options: argparse.Namespace) -> None:
+    from lightning_nas.experiment import folder
     from lightning_nas.experiment.logs import last_lines, log_of
 
     stream: Stream = "stderr" if options.stderr else "stdout"
@@ -134,10 +135,12 @@ def _log(options: argparse.Namespace) -> None:
     else:
         text, position = last_lines(path, options.tail)
         sys.stdout.write(text)
-    while options.follow and not trial.status.is_final:
+    follows = options.follow
+    while follows and not trial.status.is_final:
         sys.stdout.flush()
         time.sleep(_POLL_S)
-        # The status first: what a trial printed before it ended is in the file by then.
+        # These first: what a trial printed before it ended, or its driver died, is in the file by then.
+        follows = folder.driver(options.experiment) is not None
         with open_store(options.experiment) as store:
             trial = find_trial(store, options.number)
         position = _print_from(path, position)

@@ -1,4 +1,4 @@
-"""NNI's verbs as a user meets them: what they print, and the one sentence that a mistake is answered with."""
+"""The verbs that show, export and resume an experiment: what they print."""
 
 from __future__ import annotations
 
@@ -9,218 +9,24 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
+from experiments import SPACE, TRIALS, driven, made, mistake, printed
 
 from lightning_nas import cli
 from lightning_nas.cli import running
 from lightning_nas.cli.usage import usage
 from lightning_nas.errors import ExperimentError
-from lightning_nas.experiment import Experiment, SqliteStore, folder
+from lightning_nas.experiment import Experiment, SqliteStore
 from lightning_nas.experiment.description import Description
-from lightning_nas.experiment.requests import Inbox
-from lightning_nas.space import Categorical, Float, SearchSpace
-from lightning_nas.trial import Intermediate, Status, Trial
-
-SPACE = SearchSpace({"lr": Float(0, 1), "kernel": Categorical([(3, 3), (5, 5)])})
-TRIALS = [
-    Trial(0, {"lr": 0.5, "kernel": (3, 3)}, Status.COMPLETED, {"acc": 0.5}, 0.5, started=10, finished=12.5),
-    Trial(1, {"lr": 0.25, "kernel": (5, 5)}, Status.FAILED, traceback="Traceback\nValueError: [broken]",
-          reason="ValueError: [broken]", started=10, finished=11),
-    Trial(2, {"lr": 0.75, "kernel": (5, 5)}, Status.RUNNING, started=15),
-]  # fmt: skip
-MISSING = "There is no experiment in"
-
-
-def made(directory: Path, ended: str | None = "all 3 trials are done", trials: list[Trial] = TRIALS) -> Path:
-    """The folder of an experiment without a driver."""
-    directory.mkdir(exist_ok=True)
-    store = SqliteStore.create(directory, Description(SPACE, "Random()", "acc", None, 7))
-    store.begin_run({"max_trials": 3}, {"pid": os.getpid(), "host": os.uname().nodename})
-    for trial in trials:
-        store.write(trial)
-    if len(trials) > 2:
-        store.report(2, 0, Intermediate(0, {"acc": 0.25}))
-    if ended is not None:
-        store.end_run(ended)
-    store.close()
-    return directory
+from lightning_nas.trial import Status, Trial
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     return made(tmp_path / "exp")
-
-
-@dataclass
-class Desk:
-    """Notes what it is told to do."""
-
-    space: SearchSpace = SPACE
-    trials: list[Trial] = field(default_factory=lambda: list(TRIALS))
-    told: list[Any] = field(default_factory=list)
-
-    def stop(self, now: bool) -> None:
-        self.told.append(("stop", now))
-
-    def kill(self, number: int) -> None:
-        self.told.append(("kill", number))
-
-    def enqueue(self, sample: dict[str, Any], why: str) -> None:
-        self.told.append((sample, why))
-
-
-@contextlib.contextmanager
-def driven(directory: Path) -> Iterator[Desk]:
-    """A driver in a thread, which takes requests up."""
-    desk, has_ended = Desk(), threading.Event()
-
-    def serve(inbox: Inbox) -> None:
-        while not has_ended.wait(0.01):
-            inbox.serve(desk)
-
-    with folder.only_driver(directory), Inbox(directory, lambda text: None) as inbox:
-        thread = threading.Thread(target=serve, args=(inbox,))
-        thread.start()
-        try:
-            yield desk
-        finally:
-            has_ended.set()
-            thread.join()
-
-
-@pytest.fixture
-def desk(directory: Path) -> Iterator[Desk]:
-    with driven(directory) as desk:
-        yield desk
-
-
-def printed(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    assert cli.main([str(argument) for argument in arguments]) == 0
-    out, err = capsys.readouterr()
-    assert err == ""
-    return out
-
-
-def mistake(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """The one line that a mistake is answered with."""
-    try:
-        code = cli.main([str(argument) for argument in arguments])
-    except SystemExit as exit:
-        code = exit.code
-    out, err = capsys.readouterr()
-    assert (code, out) == (2, "")
-    assert err.count("\n") == 1
-    return err
-
-
-# -- mistakes ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("exists", [True, False])
-@pytest.mark.parametrize(
-    "words",
-    ["resume", "view", "view --once", "stop", "stop --now", "show", "export", "export -t csv", "trial ls",
-     "trial log D 0", "trial kill D 0", "trial retry D 0", "trial copy D 0 --set lr=1"],
-)  # fmt: skip
-def test_a_folder_that_holds_no_experiment_is_a_mistake(
-    words: str, exists: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    place = str(tmp_path if exists else tmp_path / "nowhere")
-    arguments = [place if word == "D" else word for word in words.split()]
-    arguments += [] if place in arguments else [place]
-    assert f"{MISSING} {place}" in mistake(capsys, *arguments)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("verb", ["kill", "retry", "copy", "log"])
-def test_a_number_that_no_trial_has_is_a_mistake(
-    verb: str, directory: Path, desk: Desk, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert "There is no trial 7; they are 0 to 2." in mistake(capsys, "trial", verb, directory, "7")
-    assert "it must be an integer of at least 0, but is 'x'" in mistake(capsys, "trial", verb, directory, "x")
-    assert desk.told == []
-
-
-def test_what_cannot_be_asked_of_a_trial_is_a_mistake(
-    directory: Path, desk: Desk, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def said(*words: str) -> str:
-        return mistake(capsys, "trial", words[0], directory, *words[1:])
-
-    assert "Trial 0 does not run: it is completed." in said("kill", "0")
-    assert "Trial 2 is running; only one that has ended can be retried." in said("retry", "2")
-    assert "The value of 'lr' is wrong: 7" in said("copy", "0", "--set", "lr=7")
-    assert "'momentum'" in said("copy", "0", "--set", "momentum=0.9")
-    assert "'kernel'" in said("copy", "0", "--set", "kernel=")
-    assert "it must be LABEL=VALUE, but is 'lr'" in said("copy", "0", "--set", "lr")
-    assert desk.told == []
-
-
-@pytest.mark.parametrize(
-    "words", ["stop", "stop --now", "trial kill D 2", "trial retry D 0", "trial copy D 0"]
-)
-def test_without_a_driver_the_answer_says_how_to_resume(
-    words: str, directory: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = [str(directory) if word == "D" else word for word in words.split()]
-    arguments += [] if str(directory) in arguments else [str(directory)]
-    answer = mistake(capsys, *arguments)
-    assert f"No process works on {directory}" in answer
-    assert f"`lightning-nas resume {directory}` goes on" in answer
-    assert not (directory / "requests").exists()
-
-
-def test_misspelt_words_are_answered_where_they_stand(
-    directory: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert "trial: there is no command 'kil'; did you mean 'kill'?" in mistake(
-        capsys, "trial", "kil", "x", "0"
-    )
-    assert "trial log: there is no option '--tale'; did you mean '--tail'?" in mistake(
-        capsys, "trial", "log", directory, "0", "--tale", "3"
-    )
-    assert "show: 'more' is one argument too many" in mistake(capsys, "show", directory, "more")
-    assert "not allowed with argument" in mistake(
-        capsys, "export", directory, "-t", "csv", "--format", "onnx"
-    )
-    assert "There is no folder" in mistake(capsys, "list", directory / "nowhere")
-    assert "There is no folder" in mistake(capsys, "top", directory / "nowhere")
-
-
-# -- asking ------------------------------------------------------------------------------------------
-
-
-def test_what_is_asked_for_reaches_the_driver(
-    directory: Path, desk: Desk, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert "exp ends when its running trials have" in printed(capsys, "stop", directory)
-    assert "exp ends now." in printed(capsys, "stop", directory, "--now")
-    assert "Trial 2 of" in printed(capsys, "trial", "kill", directory, "2")
-    assert "The sample of trial 1 is queued" in printed(capsys, "trial", "retry", directory, "1")
-    printed(capsys, "trial", "copy", directory, "0", "--set", "kernel=[5, 5]", "--set", "lr=0.125")
-    assert desk.told == [
-        ("stop", False),
-        ("stop", True),
-        ("kill", 2),
-        (TRIALS[1].sample, "retry of trial 1"),
-        ({"lr": 0.125, "kernel": (5, 5)}, "changed copy of trial 0"),
-    ]
-
-
-def test_a_driver_that_is_busy_is_told_of(
-    directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("lightning_nas.cli.asking._PATIENCE_S", 0.05)
-    with folder.only_driver(directory):
-        assert "has not taken it up yet" in printed(capsys, "stop", directory)
-        assert len(list((directory / "requests").iterdir())) == 1
 
 
 # -- looking -----------------------------------------------------------------------------------------
@@ -463,7 +269,7 @@ def test_trial_log_follows_a_trial_to_its_end(logs: Path) -> None:
         "--tail",
         "1",
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with driven(logs), subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "\\xff\n"
         with path.open("a") as file:
