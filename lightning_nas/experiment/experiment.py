@@ -217,7 +217,8 @@ class Experiment:
         """Runs until the budget is spent or the strategy has no more samples.
 
         Ctrl-C once: no new trial starts and the running ones are waited for; twice, or SIGTERM: they
-        are ended and run again on resume. Then `KeyboardInterrupt` (`SystemExit`) is raised.
+        are ended and run again on resume. Then `KeyboardInterrupt` (`SystemExit`) is raised. A request
+        (`lightning-nas stop`, see `requests`) does what Ctrl-C does.
 
         Returns:
             Itself.
