@@ -277,9 +277,8 @@ class Loop:
         self._store.report(number, len(reports), report)
         trial = self.trials[number] = replace(trial, intermediate=(*reports, report))
         self._display.show(self.trials, trial)
-        if (
-            self._runner.runs_here
-        ):  # elsewhere the loop sees to it: the runner is not to be changed from within
+        # Elsewhere the loop serves: a runner must not be told to cancel while it hands on a report.
+        if self._runner.runs_here:
             self._inbox.serve(self)
             if self._interrupts.level >= 2:
                 raise KeyboardInterrupt
