@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lightning_nas.trial import Objective, Status, Trial, best
@@ -15,6 +15,7 @@ from lightning_nas.trial import Objective, Status, Trial, best
 if TYPE_CHECKING:
     from rich.console import Console, Group
     from rich.table import Table
+    from rich.text import Text
 
 _RUNNING_ROWS = 8
 _RECENT_ROWS = 5
@@ -177,57 +178,91 @@ class LiveTable:
         return Group(self._bar(), self._table())
 
     def _bar(self) -> Table:
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-
-        trials = list(self._trials)
-        done = sum(map(_is_done, trials))
-        elapsed = time.monotonic() - self._began
-        parts = [f"{done}" if self._limit is None else f"{done}/{self._limit}", duration_text(elapsed)]
-        here = done - (self._done_before or 0)
+        done, elapsed = sum(map(_is_done, self._trials)), time.monotonic() - self._began
+        counts = Counter(trial.status for trial in self._trials)
+        left, here = None, done - (self._done_before or 0)
         if self._limit is not None and here > 0 and done < self._limit:
-            parts.append(f"{duration_text(elapsed / here * (self._limit - done))} left")
-        counts = Counter(trial.status for trial in trials)
-        parts += [
-            f"{counts[status]} {status.value}"
-            for status in (Status.PAUSED, Status.STOPPED, Status.FAILED)
-            if counts[status]
-        ]
-        row = Table.grid(padding=(0, 1))
-        bar = ProgressBar(total=self._limit, completed=done, width=30, pulse=self._limit is None)
-        row.add_row("trials", bar, "  ".join(parts))
-        return row
+            left = elapsed / here * (self._limit - done)
+        return progress_bar(done, self._limit, elapsed, counts, left)
 
     def _table(self) -> Table:
-        from rich.table import Table
-        from rich.text import Text
-
         trials = list(self._trials)
         leaders = best(trials)
-        running = [trial for trial in trials if trial.status is Status.RUNNING]
         others = (trial for trial in trials if trial.status.is_final and trial not in leaders)
         recent = heapq.nlargest(_RECENT_ROWS, others, key=lambda trial: trial.finished or 0.0)
-        table = Table(box=None, pad_edge=False, expand=False)
-        for column in ("", "trial", "step", "result", "time", "sample"):
-            table.add_column(column, no_wrap=True, overflow="ellipsis")
-        rows = [("best", "green", trial) for trial in leaders]
-        rows += [("running", "cyan", trial) for trial in running[:_RUNNING_ROWS]]
-        rows += [(t.status.value, _STYLES[t.status], t) for t in recent]
-        for title, style, trial in rows:
-            seconds = trial.duration_s
-            if seconds is None and trial.started is not None:
-                seconds = time.time() - trial.started
-            # Text, since what users write may look like markup.
-            cells: list[Any] = [
-                Text(title, style=style),
-                str(trial.number),
-                str(trial.intermediate[-1].step) if trial.intermediate else "",
-                Text(trial.reason or metric_text(trial, self._objective)),
-                duration_text(seconds),
-                Text(sample_text(trial)),
-            ]
-            table.add_row(*cells)
-        return table
+        running = [trial for trial in trials if trial.status is Status.RUNNING]
+        return trials_at_work(next(iter(leaders), None), running, recent, self._objective)
+
+
+def progress_bar(
+    done: int, limit: int | None, elapsed_s: float, counts: Mapping[Status, int], left_s: float | None = None
+) -> Table:
+    """A line: a bar, how many trials are done in which time, and how many did not complete.
+
+    Args:
+        done: trials that are.
+        limit: the budget of trials, None if unlimited.
+        elapsed_s: how long the search has run.
+        counts: trials by status.
+        left_s: how long it is expected to run, if anything is.
+    """
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    parts = [f"{done}" if limit is None else f"{done}/{limit}", duration_text(elapsed_s)]
+    if left_s is not None:
+        parts.append(f"{duration_text(left_s)} left")
+    parts += [
+        f"{counts[status]} {status.value}"
+        for status in (Status.PAUSED, Status.STOPPED, Status.FAILED)
+        if counts.get(status)
+    ]
+    row = Table.grid(padding=(0, 1))
+    bar = ProgressBar(total=limit, completed=done, width=30, pulse=limit is None)
+    row.add_row("trials", bar, "  ".join(parts))
+    return row
+
+
+def trials_at_work(
+    leader: Trial | None, running: Sequence[Trial], recent: Sequence[Trial], objective: Objective
+) -> Table:
+    """A table of the best trial, of some that run, and of those that ended last."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, expand=False)
+    for column in ("", "trial", "step", "result", "time", "sample"):
+        # Where the terminal is narrow those that may wrap are cut first; their cells do not wrap.
+        table.add_column(column, no_wrap=column not in ("result", "sample"))
+    rows = [("best", "green", leader)] if leader is not None else []
+    rows += [("running", "cyan", trial) for trial in running[:_RUNNING_ROWS]]
+    rows += [(t.status.value, _STYLES[t.status], t) for t in recent]
+    for title, style, trial in rows:
+        result = metric_text(trial, objective)
+        cells: list[Any] = [
+            Text(title, style=style),
+            str(trial.number),
+            str(trial.intermediate[-1].step) if trial.intermediate else "",
+            _cut(result if trial.status is Status.RUNNING and result else trial.reason or result),
+            duration_text(time_taken_s(trial)),
+            _cut(sample_text(trial)),
+        ]
+        table.add_row(*cells)
+    return table
+
+
+def _cut(text: str) -> Text:
+    """Text that ends in an ellipsis where its column does; what users write may look like markup, and is none."""
+    from rich.text import Text
+
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
+def time_taken_s(trial: Trial) -> float | None:
+    """Seconds that a trial took, or has taken so far if it runs; None if it has not begun."""
+    if trial.status is Status.RUNNING and trial.started is not None:
+        return max(0.0, time.time() - trial.started)
+    return trial.duration_s
 
 
 _STYLES = {Status.COMPLETED: "", Status.STOPPED: "yellow", Status.FAILED: "red"}

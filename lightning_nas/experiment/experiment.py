@@ -15,12 +15,15 @@ from lightning_nas.experiment.best import export_best, is_exported
 from lightning_nas.experiment.constraints import Limits, Within
 from lightning_nas.experiment.description import Description, describe
 from lightning_nas.experiment.display import Display, make_display, metric_text
+from lightning_nas.experiment.ending import Ending
 from lightning_nas.experiment.environment import environment, visible_gpus
 from lightning_nas.experiment.interrupts import Interrupts
-from lightning_nas.experiment.loop import Ending, Loop, Plan
+from lightning_nas.experiment.logs import last_words
+from lightning_nas.experiment.loop import Loop, Plan
 from lightning_nas.experiment.model import model_and_space, with_graph_keys
 from lightning_nas.experiment.one_shot import Derived, is_one_shot
 from lightning_nas.experiment.one_shot import check as check_one_shot
+from lightning_nas.experiment.requests import Inbox
 from lightning_nas.experiment.runners import InProcessRunner, ProcessRunner, Runner, Work
 from lightning_nas.experiment.settings import check_at_least, fitted_rule, new_directory, seconds
 from lightning_nas.experiment.store import DATABASE, SqliteStore, Store
@@ -252,7 +255,8 @@ class Experiment:
         """Runs until the budget is spent or the strategy has no more samples.
 
         Ctrl-C once: no new trial starts and the running ones are waited for; twice, or SIGTERM: they
-        are ended and run again on resume. Then `KeyboardInterrupt` (`SystemExit`) is raised.
+        are ended and run again on resume. Then `KeyboardInterrupt` (`SystemExit`) is raised. A request
+        (`lightning-nas stop`, see `requests`) does what Ctrl-C does.
 
         Returns:
             Itself.
@@ -268,9 +272,9 @@ class Experiment:
             self._settings["progress"], self._objective, self._settings["max_trials"], runs_here
         )
         with folder.only_driver(self.directory), contextlib.closing(self._open_store()) as store:
-            self._pickle(display)
-            with Interrupts(runs_here) as interrupts:
-                ending = self._search(store, display, interrupts)
+            with Inbox(self.directory, display.say) as inbox, Interrupts(runs_here) as interrupts:
+                self._pickle(display)
+                ending = self._search(store, display, interrupts, inbox)
             if not ending.is_interrupted and not ending.is_full:
                 self._export_best(display)
         self._say_how_it_ended(display, ending)
@@ -345,7 +349,7 @@ class Experiment:
                 f"({type(error).__name__}: {error}); this script run again goes on all the same."
             )
 
-    def _search(self, store: Store, display: Display, interrupts: Interrupts) -> Ending:
+    def _search(self, store: Store, display: Display, interrupts: Interrupts, inbox: Inbox) -> Ending:
         plan = Plan(
             self._seeking,
             self._arguments["stopping"],
@@ -359,7 +363,7 @@ class Experiment:
             None if self._one_shot is not None else self._settings["keep_weights"],
         )
         store.begin_run(self._settings, environment())
-        loop = Loop(plan, store, display, interrupts)
+        loop = Loop(plan, store, display, interrupts, inbox)
         self._trials = loop.trials
         with display:
             ending = loop.run(self._make_runner)
@@ -418,6 +422,9 @@ class Experiment:
         counts = Counter(trial.status.value for trial in self.trials)
         numbers = ", ".join(f"{count} {status}" for status, count in counts.items())
         display.failures(self.trials)
+        failed = [trial for trial in self.trials if trial.status is Status.FAILED]
+        if failed and (words := last_words(self.directory, failed[-1])):
+            display.say(words)
         display.say(f"The search ended: {ending.text} ({numbers or 'no trials'}).")
         tidied = sum(DELETED in trial.artifacts for trial in self.trials)
         if tidied:
@@ -434,7 +441,7 @@ class Experiment:
         if ending.is_interrupted:
             display.say(
                 f"To go on, run the same script with directory={str(self.directory)!r}, or "
-                f"Experiment.resume({str(self.directory)!r}).run()"
+                f"Experiment.resume({str(self.directory)!r}).run(), or `lightning-nas resume {self.directory}`"
             )
 
     def _last_failure(self) -> str:

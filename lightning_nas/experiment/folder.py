@@ -1,4 +1,4 @@
-"""An experiment's folder: that it can be used, and that one driver alone uses it."""
+"""An experiment's folder: that it can be used, that one driver alone uses it, and who that is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -20,6 +21,7 @@ PICKLE = "experiment.pkl"
 _LOCK = "driver.lock"
 ROOM_MB = 100
 """No trial starts with less free."""
+_TRIES, _PAUSE_S = 5, 0.02  # `driver` of another process holds the lock for a moment
 
 _held: set[Path] = set()  # locks of files do not keep a process from itself
 
@@ -65,7 +67,11 @@ def only_driver(directory: Path) -> Iterator[None]:
         raise _refusal(directory, "this process")
     # Opened without truncation: the file still says who holds it.
     with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+") as file:
-        if not _lock(file):
+        for _ in range(_TRIES):
+            if _lock(file):
+                break
+            time.sleep(_PAUSE_S)
+        else:
             raise _refusal(directory, _holder(path))
         _held.add(path)
         try:
@@ -80,6 +86,25 @@ def only_driver(directory: Path) -> Iterator[None]:
 def has_room(directory: Path) -> bool:
     """Whether at least `ROOM_MB` are free on the disk of `directory`."""
     return shutil.disk_usage(directory).free >= ROOM_MB * 1e6
+
+
+def driver(directory: Path) -> str | None:
+    """Who works on the experiment at this moment, such as "process 7 on host"; None if no one does."""
+    path = (directory / _LOCK).resolve()
+    if path in _held:
+        return "this process"
+    try:
+        with path.open() as file:
+            return None if _lock(file, shared=True) else _holder(path)
+    except OSError:  # no driver has ever been here
+        return None
+
+
+def check_free(directory: Path) -> None:
+    """Raises ExperimentError, naming it, if a driver works on the experiment."""
+    holder = driver(directory)
+    if holder is not None:
+        raise _refusal(directory, holder)
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -109,7 +134,7 @@ def _holder(path: Path) -> str:
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(file: IO[str]) -> bool:
+    def _lock(file: IO[str], shared: bool = False) -> bool:
         """Locks a byte far behind the content, which others may then still read."""
         file.seek(1 << 30)
         try:
@@ -123,10 +148,13 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _lock(file: IO[str]) -> bool:
-        """Takes a record lock: unlike `flock`, a forked data worker does not hold on to it."""
+    def _lock(file: IO[str], shared: bool = False) -> bool:
+        """Takes a record lock: unlike `flock`, a forked data worker does not hold on to it.
+
+        A shared one is refused as long as another process holds one that is not.
+        """
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError:
             return False
         return True

@@ -1,4 +1,4 @@
-"""Ctrl-C once: finish cleanly. Twice, or SIGTERM: now."""
+"""Ctrl-C once: finish cleanly. Twice, or SIGTERM: now. A request says which."""
 
 from __future__ import annotations
 
@@ -41,6 +41,10 @@ class Interrupts:
         for number, handler in self._handlers.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set by Python
         self._handlers.clear()
+
+    def ask(self, now: bool) -> None:
+        """Does what the first Ctrl-C does, or with `now` the second."""
+        self.level = max(self.level, 2 if now else 1)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.signal = number

@@ -14,14 +14,16 @@ from lightning_nas.errors import MetricError, StoreError
 from lightning_nas.experiment import folder
 from lightning_nas.experiment.best import keep_best, kept_number
 from lightning_nas.experiment.display import Display
+from lightning_nas.experiment.ending import Ending, full, hopeless, interrupted
 from lightning_nas.experiment.interrupts import Interrupts
+from lightning_nas.experiment.requests import Inbox, RequestError
 from lightning_nas.experiment.runners.attempt import trial_seed
 from lightning_nas.experiment.runners.protocol import Job, Outcome, Runner
 from lightning_nas.experiment.store import Store
 from lightning_nas.experiment.tidying import Tidying
 from lightning_nas.stopping import PausingRule
 from lightning_nas.strategies import generator
-from lightning_nas.trial import Intermediate, Status, Trial, best
+from lightning_nas.trial import Intermediate, Sample, Status, Trial, best
 
 if TYPE_CHECKING:
     from lightning_nas.stopping import StoppingRule
@@ -54,40 +56,26 @@ class Plan:
     keep_weights: int | None = None
 
 
-@dataclass(frozen=True)
-class Ending:
-    """Why a search ended.
-
-    Args:
-        text: a phrase for people.
-        is_hopeless: whether too many trials failed in a row.
-        is_interrupted: whether a signal ended it.
-        is_full: whether the disk is.
-    """
-
-    text: str
-    is_hopeless: bool = False
-    is_interrupted: bool = False
-    is_full: bool = False
-
-
-_INTERRUPTED = Ending("interrupted", is_interrupted=True)
-
-
 class Loop:
     """Runs trials until the budget is spent, the strategy has no more, or someone interrupts.
 
     Each change is in the store before anything else learns of it. Trials that a former driver left
-    running are run again first, with their number, sample and checkpoint. Then come the paused ones that
-    the stopping rule lets go on, and then new samples.
+    running, and samples that someone asked for, are run first. Then come the paused ones that the stopping
+    rule lets go on, and then new samples.
     """
 
-    def __init__(self, plan: Plan, store: Store, display: Display, interrupts: Interrupts) -> None:
+    _runner: Runner
+
+    def __init__(
+        self, plan: Plan, store: Store, display: Display, interrupts: Interrupts, inbox: Inbox
+    ) -> None:
         self._plan = plan
         self._store = store
         self._display = display
         self._interrupts = interrupts
-        self._space = store.description.space
+        self._inbox = inbox
+        self._is_told_to_stop = False
+        self.space = store.description.space
         self._objective = store.description.objective
         self.trials = store.trials()
         self._best = next(iter(best(self.trials)), None)
@@ -100,7 +88,8 @@ class Loop:
         self._tidying: Tidying | None = None
         self._failures = 0
         self._is_exhausted = False
-        spent = sum(run["seen"] - run["started"] for run in store.runs())
+        # A clock that was set back must not make time.
+        spent = sum(max(0.0, run["seen"] - run["started"]) for run in store.runs())
         self._deadline = (
             None if plan.max_duration_s is None else time.monotonic() + plan.max_duration_s - spent
         )
@@ -123,18 +112,50 @@ class Loop:
         ending = self._why_not_start()
         if ending is not None:
             return ending
-        runner = make_runner()
+        self._runner = make_runner()
         try:
-            return self._run(runner)
+            return self._run()
         except KeyboardInterrupt:
-            return _INTERRUPTED
+            return interrupted(self._is_told_to_stop)
         finally:
-            runner.close()
+            self._runner.close()
             self._put_aside()
 
-    def _run(self, runner: Runner) -> Ending:
+    # What other processes may ask for; see `requests`, which checks it first.
+
+    def stop(self, now: bool) -> None:
+        """Starts no new trial; with `now` the running ones end too, and run again on resume."""
+        self._is_told_to_stop = True
+        self._interrupts.ask(now)
+
+    def kill(self, number: int) -> None:
+        """Ends a running or paused trial as stopped, with the metrics of its last report."""
+        trial = self.trials[number]
+        when = f"after step {trial.steps - 1}" if trial.intermediate else "before its first report"
+        self._ends[number] = Status.STOPPED, f"stopped by request {when}"
+        if number in self._running and self._runner.runs_here:
+            return  # it is told so when it reports
+        self._runner.cancel(number)
+        if number in self._waiting:
+            self._waiting.remove(number)
+        self._finish(Outcome(number, dict(trial.intermediate[-1].metrics) if trial.intermediate else {}))
+
+    def enqueue(self, sample: Sample, why: str) -> None:
+        """Stores a sample as a trial that runs before any new one, also where the budget is spent."""
+        if self._plan.begins_with_search:
+            raise RequestError(
+                "This search takes no further trials: it searches once and evaluates the result."
+            )
+        trial = Trial(len(self.trials), sample, Status.PAUSED, reason=why)
+        self._store.write(trial)
+        self.trials.append(trial)
+        self._waiting.append(trial.number)
+
+    def _run(self) -> Ending:
+        runner = self._runner
         while self._interrupts.level < 2:
-            ending = self._fill(runner)
+            self._inbox.serve(self)
+            ending = self._fill()
             if ending is not None and not self._running:
                 return ending
             outcomes = runner.poll(_POLL_S, self._report)
@@ -144,13 +165,14 @@ class Loop:
                 if outcome.metrics is not None or folder.has_room(self._plan.directory):
                     self._finish(outcome)
                 else:  # a full disk is no fault of the sample
+                    self._ends.pop(outcome.number, None)
                     self._running.discard(outcome.number)
                     self._waiting.append(outcome.number)
-        return _INTERRUPTED
+        return interrupted(self._is_told_to_stop)
 
-    def _fill(self, runner: Runner) -> Ending | None:
+    def _fill(self) -> Ending | None:
         """Starts trials while there is room; the reason if no more may start, None if more may."""
-        while runner.free > 0:
+        while self._runner.free > 0:
             ending = self._why_not_start()
             if ending is not None:
                 return ending
@@ -160,19 +182,19 @@ class Loop:
             if trial is None:
                 self._is_exhausted = True
             else:
-                self._start(trial, runner)
+                self._start(trial)
         return None
 
     def _why_not_start(self) -> Ending | None:
         plan, number = self._plan, len(self.trials)
         if self._interrupts.level > 0:
-            return _INTERRUPTED
+            return interrupted(self._is_told_to_stop)
         if plan.max_consecutive_failures is not None and self._failures >= plan.max_consecutive_failures:
-            return Ending(f"the last {self._failures} trials all failed", is_hopeless=True)
+            return hopeless(self._failures)
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return Ending("max_duration is over")
         if not folder.has_room(plan.directory):
-            return Ending(f"less than {folder.ROOM_MB} MB are free on the disk", is_full=True)
+            return full(folder.ROOM_MB)
         if self._waiting or self._held() is not None:
             return None
         if plan.max_trials is not None and number >= plan.max_trials:
@@ -186,7 +208,8 @@ class Loop:
         """The next trial: left by a former driver, paused, or new; None if the strategy has no more."""
         if self._waiting:
             trial = self.trials[self._waiting.popleft()]
-            return self._granted(replace(trial, status=Status.RUNNING, reason="taken up again"))
+            reason = trial.reason if trial.started is None else "taken up again"
+            return self._granted(replace(trial, status=Status.RUNNING, reason=reason))
         number = self._held()
         if number is not None:
             trial = self.trials[number]
@@ -197,8 +220,8 @@ class Loop:
             return Trial(number, {})
         strategy = self._plan.strategy
         rng = generator(strategy, self._store.description.seed, number)
-        sample = strategy.ask(self._space, self._known(), rng)
-        return None if sample is None else self._granted(Trial(number, self._space.check(sample)))
+        sample = strategy.ask(self.space, self._known(), rng)
+        return None if sample is None else self._granted(Trial(number, self.space.check(sample)))
 
     def _must_wait(self) -> bool:
         """Whether a result is still out that the strategy is to know before it is asked again."""
@@ -244,7 +267,7 @@ class Loop:
     def _is_search(self, number: int) -> bool:
         return self._plan.begins_with_search and number == 0
 
-    def _start(self, trial: Trial, runner: Runner) -> None:
+    def _start(self, trial: Trial) -> None:
         trial = replace(trial, started=time.time())
         self._store.write(trial)
         if trial.number == len(self.trials):
@@ -255,7 +278,7 @@ class Loop:
         checkpoint = self._artifacts(trial.number).get("checkpoint")
         self._running.add(trial.number)
         self._silent.add(trial.number)
-        runner.submit(
+        self._runner.submit(
             Job(
                 trial.number,
                 trial.sample,
@@ -271,7 +294,11 @@ class Loop:
         self._display.show(self.trials, trial)
 
     def _report(self, number: int, step: int, metrics: Mapping[str, float]) -> bool:
-        """Takes note of a report; whether the trial goes on."""
+        """Takes note of a report; whether the trial goes on.
+
+        Raises:
+            KeyboardInterrupt: if the search is to stop now and the trial runs in this process.
+        """
         trial = self.trials[number]
         reports = trial.intermediate
         if number in self._silent:
@@ -282,6 +309,11 @@ class Loop:
         self._store.report(number, len(reports), report)
         trial = self.trials[number] = replace(trial, intermediate=(*reports, report))
         self._display.show(self.trials, trial)
+        # Elsewhere the loop serves: a runner must not be told to cancel while it hands on a report.
+        if self._runner.runs_here:
+            self._inbox.serve(self)
+            if self._interrupts.level >= 2:
+                raise KeyboardInterrupt
         if number not in self._ends and (trial.budget is None or trial.steps >= trial.budget):
             self._decide(trial)
         return number not in self._ends
@@ -354,7 +386,7 @@ class Loop:
             return _paused(trial, reason)
         trial = replace(trial, metrics=outcome.metrics)
         if outcome.sample is not None:  # a search competes with no one: what it derived does
-            return replace(trial, sample=self._space.check(outcome.sample))
+            return replace(trial, sample=self.space.check(outcome.sample))
         try:
             return replace(trial, score=self._objective.score(outcome.metrics))
         except MetricError as error:

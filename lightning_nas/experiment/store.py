@@ -8,7 +8,7 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -141,23 +141,56 @@ class SqliteStore:
 
     def trials(self) -> list[Trial]:
         """All trials by number, as they stand."""
+        return self._trials("TRUE")
+
+    def trials_that_are(self, status: Status) -> list[Trial]:
+        """The trials with this status, by number."""
+        return self._trials("status = ?", status.value)
+
+    def trial(self, number: int) -> Trial | None:
+        """One trial, None if there is none of this number."""
+        return next(iter(self._trials("number = ?", number)), None)
+
+    def best(self) -> Trial | None:
+        """The completed trial with the highest score, None before there is one."""
+        ranked = "status = 'completed' AND score IS NOT NULL ORDER BY score DESC, number LIMIT 1"
+        return next(iter(self._trials(f"number IN (SELECT number FROM trials WHERE {ranked})")), None)
+
+    def latest(self, k: int) -> list[Trial]:
+        """The `k` trials that ended last, the last one first."""
+        ended = "finished IS NOT NULL ORDER BY finished DESC LIMIT ?"
+        trials = self._trials(f"number IN (SELECT number FROM trials WHERE {ended})", k)
+        return sorted(trials, key=lambda trial: -(trial.finished or 0.0))
+
+    def counts(self) -> dict[Status, int]:
+        """How many trials have each status that some have."""
+        with _named(self._path):
+            rows = self._connection.execute("SELECT status, count(*) FROM trials GROUP BY status")
+            return {Status(status): count for status, count in rows}
+
+    def _trials(self, which: str, *values: object) -> list[Trial]:
+        """The trials by number for which the SQL expression `which` of their columns is true."""
         space, objective = self.description.space, self.description.objective
         with _named(self._path), _no_collection():
-            reports = self._reports(objective)
+            reports = self._reports(which, values, objective)
             return [
                 as_trial(row, space, reports.get(row["number"], ()))
-                for row in self._rows("SELECT * FROM trials ORDER BY number")
+                for row in self._rows(f"SELECT * FROM trials WHERE {which} ORDER BY number", *values)
             ]
 
-    def _reports(self, objective: Objective) -> dict[int, list[Intermediate]]:
-        """The reports of each trial, by its number. There may be half a million."""
+    def _reports(
+        self, which: str, values: Sequence[object], objective: Objective
+    ) -> dict[int, list[Intermediate]]:
+        """The reports of each of those trials, by its number. There may be half a million."""
         rows = self._connection.execute(
-            "SELECT number, step, metrics FROM reports ORDER BY number, position"
+            "SELECT number, step, metrics FROM reports "
+            f"WHERE number IN (SELECT number FROM trials WHERE {which}) ORDER BY number, position",
+            values,
         ).fetchall()
         texts = ",".join(text for _, _, text in rows)  # one document is parsed in a third of the time
         reports: dict[int, list[Intermediate]] = {}
-        for (number, step, _), values in zip(rows, json.loads(f"[{texts}]")):
-            metrics = {name: float(value) for name, value in values.items()}
+        for (number, step, _), each in zip(rows, json.loads(f"[{texts}]")):
+            metrics = {name: float(value) for name, value in each.items()}
             report = Intermediate(step, metrics, objective.score_of_report(metrics))
             reports.setdefault(number, []).append(report)
         return reports
@@ -258,8 +291,8 @@ class SqliteStore:
                     self._connection.execute("ROLLBACK")
                 raise
 
-    def _rows(self, query: str) -> Iterator[dict[str, Any]]:
-        cursor = self._connection.execute(query)
+    def _rows(self, query: str, *values: object) -> Iterator[dict[str, Any]]:
+        cursor = self._connection.execute(query, values)
         names = [column[0] for column in cursor.description]
         return (dict(zip(names, row)) for row in cursor)
 

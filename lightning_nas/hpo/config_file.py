@@ -25,7 +25,7 @@ from lightning_nas.hpo.config_keys import (
     WITHOUT_EFFECT,
     duration_s,
 )
-from lightning_nas.hpo.documents import ConfigError, Document, read_document
+from lightning_nas.hpo.documents import ConfigError, Document, parse_document, read_document
 from lightning_nas.hpo.gpus import GPUs
 from lightning_nas.hpo.space_file import NNISpace, read_space
 from lightning_nas.hpo.tuners import MODES, CustomTuner, Tuned, TunerError, make_strategy
@@ -64,25 +64,33 @@ class ExperimentConfig:
     working_directory: Path | None
 
 
-def read_config(path: str | Path) -> ExperimentConfig:
+def read_config(path: str | Path, text: str | None = None) -> ExperimentConfig:
     """Reads and checks an experiment file of NNI's, whichever version.
 
     Relative paths are taken from the file's folder. Nothing is run or written, but a tuner of the user's
     own is imported.
 
+    Args:
+        path: of the file.
+        text: what the file held once; None reads it.
+
     Raises:
         ConfigError: in one line with the file, the line and the key, if anything is wrong.
     """
-    return _Reader(read_document(Path(path))).read()
+    document = read_document(Path(path)) if text is None else parse_document(text, Path(path))
+    return _Reader(document).read()
 
 
-def load_experiment(path: str | Path, directory: str | Path | None = None, **changes: Any) -> Experiment:
+def load_experiment(
+    path: str | Path, directory: str | Path | None = None, *, text: str | None = None, **changes: Any
+) -> Experiment:
     """The `Experiment` that a file of NNI's describes, ready to `run`.
 
     Args:
         path: of the file.
         directory: of the experiment; None takes the file's working directory and name, else
             `runs/<date>-<time>`.
+        text: what the file held once; None reads it.
         changes: further arguments of `Experiment`, such as `seed`.
 
     Raises:
@@ -91,7 +99,7 @@ def load_experiment(path: str | Path, directory: str | Path | None = None, **cha
     """
     from lightning_nas.experiment import Experiment
 
-    config = read_config(path)
+    config = read_config(path, text)
     if directory is None and config.working_directory is not None:
         directory = config.working_directory / (config.name or Path(path).stem)
     arguments: dict[str, Any] = {

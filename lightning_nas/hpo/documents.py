@@ -69,6 +69,15 @@ def read_document(path: Path) -> Document:
         raise ConfigError(f"{path}: there is no such file.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: it cannot be read as text ({error}).") from None
+    return parse_document(text, path)
+
+
+def parse_document(text: str, path: Path) -> Document:
+    """The data of a text, which is that of the file `path` or was it once.
+
+    Raises:
+        ConfigError: if it is neither JSON nor YAML, or a key is there twice.
+    """
     try:
         return _as_json(text, path) or _as_yaml(text, path)
     except RecursionError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import multiprocessing
 import os
@@ -13,11 +14,12 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+from lightning_nas.experiment.logs import OUTPUT
 from lightning_nas.experiment.runners.attempt import attempt, failed, seed_everything
 from lightning_nas.experiment.runners.protocol import Job, Work
 
-OUTPUT = "output.log"
-"""What a trial prints, in its own folder."""
+PID = "pid"
+"""The number of a trial's process, in the trial's folder."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ def main(connection: Connection, job: Job, surroundings: Surroundings) -> None:
     os.environ.clear()
     os.environ.update(surroundings.environment)
     _redirect_output(job.directory)
+    with contextlib.suppress(OSError):  # it is there for people to look at
+        (job.directory / PID).write_text(str(os.getpid()))
     os.environ.setdefault("OMP_NUM_THREADS", str(surroundings.threads))  # if torch is yet to be loaded
 
     def report(step: int, metrics: Mapping[str, float]) -> bool:

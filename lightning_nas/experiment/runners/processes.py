@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from lightning_nas.errors import ExperimentError
+from lightning_nas.experiment.logs import OUTPUT, last_lines
 from lightning_nas.experiment.runners import child
-from lightning_nas.experiment.runners.child import OUTPUT, Surroundings
+from lightning_nas.experiment.runners.child import Surroundings
 from lightning_nas.experiment.runners.protocol import Job, Outcome, TrialReport, Work
 
 _EXIT_S = 10.0  # for a trial that has sent its outcome to end by itself
 _TERM_S = 5.0  # between SIGTERM and SIGKILL
-_SHOWN_LINES = 50  # of the output of a trial that crashed
+_SHOWN_LINES, _SHOWN_BYTES = 50, 10_000  # of the output of a trial that crashed
 # Imported by nearly every trial: 75 ms each time, were it not for the server.
 _OURS = (child.__name__, "lightning_nas.mutables", "lightning_nas.evaluators.supervised")
 
@@ -247,9 +248,7 @@ def _why(code: int) -> str:
 def _end_of(path: Path) -> str | None:
     """The last lines of a file, None if it has none."""
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 10_000))
-            lines = file.read().decode(errors="backslashreplace").splitlines()
+        text, _ = last_lines(path, _SHOWN_LINES, _SHOWN_BYTES)
     except OSError:
         return None
-    return "\n".join(lines[-_SHOWN_LINES:]) or None
+    return text.rstrip("\n") or None
