@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from lightning_nas import __version__
 from lightning_nas.errors import ExperimentError, NASError
+from lightning_nas.hpo import sweep_command
 from lightning_nas.trial import Trial, best
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
     validate = command("validate", _validate, "Check an experiment file of NNI's; nothing is run or written.")
     validate.add_argument("file", type=Path, metavar="FILE", help="the experiment file")
+
+    sweep_command.add_options(command("sweep", sweep_command.run, sweep_command.SUMMARY))
 
     # argparse answers a misspelt command or option with a list of all; a close match helps more.
     word = next((argument for argument in arguments if not argument.startswith("-")), None)

@@ -27,7 +27,7 @@ from lightning_nas.space import (
 
 _MAX_LABELS = 10_000
 
-_FORMS = {
+FORMS = {
     "choice": "[value, value, ...]",
     "randint": "[low, high] (whole numbers, high not included)",
     "uniform": "[low, high]",
@@ -209,10 +209,10 @@ class _Reader:
         if set(entry) != {"_type", "_value"}:
             unknown = sorted(map(str, set(entry) - {"_type", "_value"}))
             raise self._document.error(keys, f"only '_type' and '_value' may stand here, but got {unknown}.")
-        if kind not in _FORMS:
-            raise self._document.error(keys, f"'_type' must be one of {sorted(_FORMS)}, but is {kind!r}.")
+        if kind not in FORMS:
+            raise self._document.error(keys, f"'_type' must be one of {sorted(FORMS)}, but is {kind!r}.")
         if not isinstance(value, Sequence) or isinstance(value, str):
-            raise self._document.error(keys, f"{kind} takes {_FORMS[kind]}, but got {_short(value)}.")
+            raise self._document.error(keys, f"{kind} takes {FORMS[kind]}, but got {_short(value)}.")
         if label in self._domains:
             raise self._document.error(keys, f"the label {label!r} is there twice; rename one of them.")
         if len(self._domains) >= _MAX_LABELS:
@@ -226,10 +226,10 @@ class _Reader:
         return str(label)
 
     def _number(self, kind: str, keys: tuple[Any, ...], value: list[Any]) -> Domain:
-        count = _FORMS[kind].split("]")[0].count(",") + 1
+        count = FORMS[kind].split("]")[0].count(",") + 1
         is_number = all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in value)
         if len(value) != count or not is_number or not all(map(math.isfinite, value)):
-            raise self._document.error(keys, f"{kind} takes {_FORMS[kind]}, but got {_short(value)}.")
+            raise self._document.error(keys, f"{kind} takes {FORMS[kind]}, but got {_short(value)}.")
         first, second = value[:2]
         rule = None
         if kind == "randint" and not all(float(x).is_integer() for x in value):
@@ -244,7 +244,7 @@ class _Reader:
             rule = "q > 0"
         if rule is not None:
             raise self._document.error(
-                keys, f"{kind} takes {_FORMS[kind]} with {rule}, but got {_short(value)}."
+                keys, f"{kind} takes {FORMS[kind]} with {rule}, but got {_short(value)}."
             )
         try:
             return _MAKE[kind](*(map(int, value) if kind == "randint" else value))

@@ -1,0 +1,211 @@
+"""`sweep`: the best values for any keys of a LightningCLI config."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from lightning_nas.errors import ExperimentError, MetricError
+from lightning_nas.evaluators import LightningEvaluator
+from lightning_nas.evaluators.pausing import CHECKPOINT
+from lightning_nas.experiment import Experiment, trial_seed
+from lightning_nas.hpo.documents import ConfigError, read_document
+from lightning_nas.hpo.sweep_callback import class_path
+from lightning_nas.hpo.sweep_program import Program, Resolver, default_cli, unknown_key
+from lightning_nas.hpo.sweep_space import SweepSpace, read_sweep_space
+from lightning_nas.hpo.tuning import LENGTHS
+from lightning_nas.report import running
+from lightning_nas.strategies import TPE
+from lightning_nas.trial import Candidate, Metrics, Report
+
+if TYPE_CHECKING:
+    from lightning_nas.stopping import StoppingRule
+    from lightning_nas.strategies import Strategy
+
+CONFIG = "config.yaml"
+"""The whole config of a trial, in its folder."""
+
+
+def sweep(
+    config: str | Path,
+    space: str | Path | Mapping[str, Any],
+    *,
+    cli: str | Callable[[], Any] | None = None,
+    strategy: Strategy | None = None,
+    stopping: StoppingRule | None = None,
+    objective: str = "val_loss",
+    max_trials: int | None = 50,
+    **settings: Any,
+) -> Experiment:
+    """Searches the best values for keys of a LightningCLI config, and returns the search, run.
+
+    Each trial is a run of the user's own program, as `python main.py fit --config CONFIG` would be, and
+    `trials/<number>/config.yaml` is its whole config: with it the same program trains the same again. A
+    seed that the config leaves to chance is set by the experiment's seed and the trial's number.
+
+    Args:
+        config: the file for `fit`. Trials read it, so it must stay as it is while the sweep runs.
+        space: a file, or a mapping of dotted keys of the config to what is searched; see `read_sweep_space`.
+        cli: the program with the LightningCLI: a script ("main.py"), "module:name", or a class or function to
+            call without arguments. None for a config that names its classes itself (`class_path`).
+        strategy: proposes samples; None for `TPE()`.
+        stopping: ends or pauses trials early.
+        objective: the metric that counts, as the module logs it.
+        max_trials: how many trials in all.
+        settings: of the `Experiment`: `directory`, `concurrency`, `seed`, `mode`, `max_duration`, ...
+
+    Returns:
+        The experiment, after its `run`.
+
+    Raises:
+        ConfigError: in one line with the file and the key, if the config or the space is wrong, or the
+            program's parser refuses a value of the space. Nothing has been run or written then.
+
+    Example::
+
+        experiment = sweep(
+            "fit.yaml",
+            {"model.lr": Float(1e-4, 1e-1, log=True), "data.batch_size": Categorical([32, 64])},
+            cli="main.py",
+            objective="val_acc",
+        )
+    """
+    return sweep_experiment(
+        config,
+        space,
+        cli=cli,
+        strategy=strategy,
+        stopping=stopping,
+        objective=objective,
+        max_trials=max_trials,
+        **settings,
+    ).run()
+
+
+def sweep_experiment(
+    config: str | Path,
+    space: str | Path | Mapping[str, Any],
+    *,
+    cli: str | Callable[[], Any] | None = None,
+    strategy: Strategy | None = None,
+    **settings: Any,
+) -> Experiment:
+    """The experiment of `sweep`, all checked, before its `run`."""
+    path = Path(config).absolute()
+    read_document(path)  # which says in one line what is no YAML
+    searched = read_sweep_space(space)
+    program = Program(default_cli(path) if cli is None else cli)
+    trainer = _checked(program, path, searched)
+    evaluator = SweepEvaluator(
+        program, path, path.read_text(), searched, _max_steps(trainer, searched), settings.get("seed", 0)
+    )
+    return Experiment(searched.space, evaluator, strategy or TPE(), **settings)
+
+
+@dataclass(frozen=True)
+class SweepEvaluator:
+    """Trains by running a LightningCLI program on the config that a sample gives; see `sweep`.
+
+    Args:
+        program: the user's.
+        config: the file that samples change.
+        text: what it held when the sweep was made.
+        space: how samples change it.
+        max_steps: see `LightningEvaluator.max_steps`.
+        seed: of the experiment.
+    """
+
+    program: Program
+    config: Path
+    text: str
+    space: SweepSpace
+    max_steps: int | None = None
+    seed: int = 0
+
+    def evaluate(self, candidate: Candidate, report: Report) -> Metrics:
+        """Writes the trial's config and runs the program on it.
+
+        Returns:
+            Every metric that the module has logged, at its last value.
+
+        Raises:
+            ExperimentError: if the config has been changed since the sweep was made.
+            MetricError: if there is no metric.
+            Exception: what the program raises.
+        """
+        if self.config.read_text() != self.text:
+            raise ExperimentError(f"{self.config} has changed since the sweep began; put it back or begin another.")
+        with self.program.surroundings():
+            resolver = Resolver(self.program.parser(), self.config)
+            whole = resolver.resolve(self.space.changes(candidate.sample))
+            if whole.get("seed_everything") is True:
+                whole["seed_everything"] = trial_seed(self.seed, candidate.number)
+            path = candidate.directory.absolute() / CONFIG
+            path.write_text(f"# trial {candidate.number}\n" + yaml.safe_dump(whole, sort_keys=False))
+            with running(candidate, report) as trial:
+                self.program.run(_arguments(resolver, path, whole, candidate))
+        if not trial.final:
+            raise MetricError(
+                'The program logged no metric; call e.g. self.log("val_acc", accuracy) in a validation_step.'
+            )
+        return trial.final
+
+
+def _arguments(resolver: Resolver, path: Path, whole: Mapping[str, Any], candidate: Candidate) -> list[str]:
+    """What the program is started with: the trial's config, and what is about the trial alone.
+
+    That does not stand in the config, so that a later run of it is the user's own.
+    """
+    folder = candidate.directory.absolute()
+    pause_to = str(folder / CHECKPOINT) if candidate.may_pause else None
+    callback = {"class_path": class_path(resolver.root), "init_args": {"pause_to": pause_to}}
+    result = [*resolver.subcommand, "--config", str(path), f"--trainer.callbacks+={json.dumps(callback)}"]
+    if whole["trainer"].get("default_root_dir", "none") is None:
+        result.append(f"--trainer.default_root_dir={folder}")  # two trials would number their logs alike
+    if candidate.resume_from is not None and resolver.subcommand:
+        result.append(f"--ckpt_path={candidate.resume_from}")
+    return result
+
+
+def _checked(program: Program, config: Path, searched: SweepSpace) -> Mapping[str, Any]:
+    """Resolves the config alone and with each value once; returns the Trainer's arguments.
+
+    Raises:
+        ConfigError: with the file and the key, if one of them is refused.
+    """
+    with program.surroundings():
+        resolver = Resolver(program.parser(), config)
+        try:
+            whole = resolver.resolve({})
+        except ConfigError as error:
+            raise ConfigError(f"{config}: {error}") from None
+        for label, sample in searched.probes():
+            try:
+                resolver.resolve(searched.changes(sample))
+            except ConfigError as error:
+                message = unknown_key(str(error), searched.key(label), whole)
+                raise searched.error(label, f"{message.rstrip('.')}, for the value {sample[label]!r}.") from None
+    trainer: Mapping[str, Any] = whole["trainer"]
+    return trainer
+
+
+def _max_steps(trainer: Mapping[str, Any], searched: SweepSpace) -> int | None:
+    """How many reports a trial makes that is never stopped; None if the config does not tell or it is searched."""
+    from pytorch_lightning import Trainer
+
+    if any(f"trainer.{name}" in searched.space for name in LENGTHS):
+        return None
+    defaults = inspect.signature(Trainer).parameters
+    given = {name: trainer.get(name) for name in LENGTHS}
+    given = {name: value for name, value in given.items() if value not in (None, defaults[name].default)}
+    return LightningEvaluator(_itself, given).max_steps
+
+
+def _itself(model: Any) -> Any:
+    return model
