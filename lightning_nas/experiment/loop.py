@@ -34,6 +34,7 @@ _ARTIFACTS = {
     "inputs": ("inputs.pt",),
     "checkpoint": ("checkpoint", "last.ckpt", "checkpoints/last.ckpt"),
     "output": ("output.log",),
+    "config": ("config.yaml",),
 }
 
 

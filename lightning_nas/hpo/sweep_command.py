@@ -19,23 +19,38 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Gives `parser` the options of the command."""
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the config for `fit`")
     parser.add_argument(
-        "--space", type=Path, required=True, metavar="FILE", help="dotted keys of it, and what is searched for each"
+        "--space",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="dotted keys of it, and what is searched for each",
     )
     parser.add_argument(
         "--cli",
         metavar="main.py",
-        help="the program with your LightningCLI, or module:name (default: LightningCLI() for a config with class paths)",
+        help="the program with your LightningCLI, or module:name (not needed if the config names its classes)",
     )
     parser.add_argument("--objective", default="val_loss", metavar="METRIC", help="(default: %(default)s)")
-    parser.add_argument("--mode", choices=("max", "min"), help="which way it is better (default: by its name)")
-    parser.add_argument("--strategy", type=_word(_STRATEGIES), default="TPE", help=f"{', '.join(_STRATEGIES)}")
-    parser.add_argument("--stopping", type=_word(_RULES), help=f"ends or pauses trials early: {', '.join(_RULES)}")
-    parser.add_argument("--max-trials", type=int, default=50, metavar="N", help="in all (default: %(default)s)")
+    parser.add_argument(
+        "--mode", choices=("max", "min"), help="which way it is better (default: by its name)"
+    )
+    parser.add_argument(
+        "--strategy", type=_word(_STRATEGIES), default="TPE", help=f"{', '.join(_STRATEGIES)}"
+    )
+    parser.add_argument(
+        "--stopping", type=_word(_RULES), help=f"ends or pauses trials early: {', '.join(_RULES)}"
+    )
+    parser.add_argument(
+        "--max-trials", type=int, default=50, metavar="N", help="in all (default: %(default)s)"
+    )
     parser.add_argument("--max-duration", metavar="TIME", help="such as 30m or 1h30m (default: no limit)")
     parser.add_argument("--concurrency", type=int, default=2, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
     parser.add_argument(
-        "--directory", type=Path, metavar="DIR", help="where to write, or to go on (default: runs/<date>-<time>)"
+        "--directory",
+        type=Path,
+        metavar="DIR",
+        help="where to write, or to go on (default: runs/<date>-<time>)",
     )
 
 
@@ -68,14 +83,12 @@ def run(options: argparse.Namespace) -> None:
     best = experiment.run().best
     if best is None:
         reasons = [f"trial {trial.number}: {trial.reason}" for trial in experiment.trials if trial.reason]
-        raise ExperimentError(f"{experiment.directory}: no trial has completed; {(reasons or ['none was run'])[-1]}")
+        raise ExperimentError(
+            f"{experiment.directory}: no trial has completed; {(reasons or ['none was run'])[-1]}"
+        )
     path = os.path.relpath(experiment.directory / "trials" / str(best.number) / CONFIG)
-    value = best.metrics.get(options.objective)
-    print(f"best: trial {best.number}, {options.objective} {value:.5g}")
-    if options.cli is not None and options.cli.endswith(".py"):
-        print(f"again: python {options.cli} fit --config {path}")
-    else:
-        print(f"its config: {path}")
+    program = options.cli if options.cli is not None and options.cli.endswith(".py") else "YOUR_CLI.py"
+    print(f"Again: python {program} fit --config {path}")
 
 
 def _word(words: tuple[str, ...]) -> Any:

@@ -24,6 +24,7 @@ import yaml
 
 from lightning_nas.evaluators.roots import DEFAULT, root_of
 from lightning_nas.hpo.documents import ConfigError, read_document
+from lightning_nas.hpo.sweep_space import put
 
 _FIT = "fit"
 # Lines of jsonargparse's messages that tell what was tried, not what is wrong.
@@ -31,7 +32,6 @@ _NOISE = (
     "Does not validate against", "- Does not validate against", "Subtypes:", "Errors:", "Given value", "Parser key ",
     "- Expected a path", "- Expected a <class 'NoneType'>",
 )  # fmt: skip
-_UNKNOWN = ("unrecognized arguments", "does not accept option", "is not accepted", "is not expected")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ class Program:
 
     def __post_init__(self) -> None:
         if isinstance(self.cli, str) and self._is_script and not Path(self.cli).is_file():
-            raise ConfigError(f"{self.cli}: there is no such file; give the script that makes your LightningCLI.")
+            raise ConfigError(
+                f"{self.cli}: there is no such file; give the script that makes your LightningCLI."
+            )
         if isinstance(self.cli, str) and self._is_script:
             object.__setattr__(self, "cli", str(Path(self.cli).absolute()))
 
@@ -87,7 +89,9 @@ class Program:
             if type(error).__name__ == "CaptureParserException":
                 raise ConfigError(f"{self._title}: it makes no LightningCLI.") from None
             reason = " ".join(str(error).split())
-            raise ConfigError(f"{self._title}: it cannot be run ({type(error).__name__}: {reason}).") from error
+            raise ConfigError(
+                f"{self._title}: it cannot be run ({type(error).__name__}: {reason})."
+            ) from error
 
     def run(self, arguments: Sequence[str]) -> None:
         """Runs it to its end. Call it within `surroundings`.
@@ -100,7 +104,9 @@ class Program:
         try:
             self._start(arguments)
         except SystemExit as error:
-            if isinstance(error.__context__, KeyboardInterrupt):  # which Lightning makes an exit, and SIGINT ignored
+            if isinstance(
+                error.__context__, KeyboardInterrupt
+            ):  # which Lightning makes an exit, and SIGINT ignored
                 if threading.current_thread() is threading.main_thread():
                     signal.signal(signal.SIGINT, handler)
                 raise KeyboardInterrupt from error
@@ -139,7 +145,8 @@ def default_cli(config: Path) -> str:
     path = model.get("class_path") if isinstance(model, Mapping) else model
     if not isinstance(path, str):
         raise document.error(
-            (), "it has no `model: {class_path: ...}`, so the program with your LightningCLI is needed: --cli main.py."
+            (),
+            "it has no `model: {class_path: ...}`, so the program with your LightningCLI is needed: --cli main.py.",
         )
     module, _, name = path.rpartition(".")
     sys.path.insert(0, os.getcwd())
@@ -179,15 +186,21 @@ class Resolver:
         """The whole config with `changes`, each default written out; the program reads it as it read the first.
 
         Args:
-            changes: nested as a config; a class that takes the place of another keeps those of its
-                `init_args` that it has too, as on the command line.
+            changes: by dotted key; a class that takes the place of another keeps those of its `init_args`
+                that it has too, as on the command line.
 
         Raises:
             ConfigError: in one line, if the parser refuses it.
         """
         arguments = [*self.subcommand, "--config", str(self._config)]
-        if changes:
-            arguments += ["--config", json.dumps(changes)]
+        # Apart, as one config may not name some arguments of a class with `init_args` and others without.
+        for is_long in (True, False):
+            tree: dict[str, Any] = {}
+            for key, value in changes.items():
+                if ("init_args" in key.split(".")) is is_long:
+                    put(tree, key, value)
+            if tree:
+                arguments += ["--config", json.dumps(tree)]
         said = io.StringIO()
         try:
             with contextlib.redirect_stderr(said), warnings.catch_warnings():
@@ -195,20 +208,23 @@ class Resolver:
                 parsed = self._parser.parse_args(arguments)
                 text = self._parser.dump(parsed, **_everything(self._parser))
         except (SystemExit, argparse.ArgumentError) as error:
-            message = said.getvalue().rpartition("error: ")[2] if isinstance(error, SystemExit) else str(error)
+            message = (
+                said.getvalue().rpartition("error: ")[2] if isinstance(error, SystemExit) else str(error)
+            )
             raise ConfigError(_one_line(message)) from None
         data = yaml.safe_load(text)
         result: dict[str, Any] = data[_FIT] if self.subcommand else data
         return result
 
 
-def unknown_key(message: str, key: str, config: Mapping[str, Any]) -> str:
-    """`message`, or, if it says that the config has no such key, the nearest one."""
-    known = list(_keys(config))
-    if key in known or not any(phrase in message for phrase in _UNKNOWN):
-        return message
-    close = difflib.get_close_matches(key, known, n=1)
-    return f"the config has no such key; did you mean {close[0]!r}?" if close else f"the config has no such key ({message})"
+def has_key(config: Mapping[str, Any], key: str) -> bool:
+    """Whether a whole config has a dotted key; `init_args` may be left out, as on the command line."""
+    return _short(key) in map(_short, _keys(config))
+
+
+def nearest_key(config: Mapping[str, Any], key: str) -> str | None:
+    """The key of a whole config that is spelt most like `key`, None if there is none like it."""
+    return next(iter(difflib.get_close_matches(key, list(_keys(config)), n=1)), None)
 
 
 def _keys(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -216,6 +232,10 @@ def _keys(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
         yield f"{prefix}{key}"
         if isinstance(value, Mapping):
             yield from _keys(value, f"{prefix}{key}.")
+
+
+def _short(key: str) -> str:
+    return ".".join(part for part in key.split(".") if part not in ("init_args", "dict_kwargs"))
 
 
 def _everything(parser: Any) -> dict[str, bool]:

@@ -35,7 +35,7 @@ class SweepSpace:
     >>> list(found.space)
     ['model.lr', 'optimizer', 'optimizer/torch.optim.SGD/momentum']
     >>> found.changes({"model.lr": 0.01, "optimizer": "torch.optim.Adam"})
-    {'model': {'lr': 0.01}, 'optimizer': {'class_path': 'torch.optim.Adam', 'init_args': {}}}
+    {'model.lr': 0.01, 'optimizer': {'class_path': 'torch.optim.Adam', 'init_args': {}}}
     """
 
     space: SearchSpace
@@ -47,26 +47,17 @@ class SweepSpace:
     """Label -> where the document has it."""
 
     def changes(self, sample: Mapping[str, Any]) -> dict[str, Any]:
-        """What `sample` changes in a config, nested as a config is."""
-        tree: dict[str, Any] = {}
+        """The values, by dotted key of the config, that `sample` stands for; a class is `{class_path, init_args}`."""
         read = {} if self._read is None else self._read.parameters(sample)
-        for label, value in read.items():
-            _put(tree, label, self._value(label, value))
         of_the_file = () if self._read is None else self._read.space
-        for label, value in sample.items():
-            if label not in of_the_file:
-                _put(tree, label, value)
-        return tree
+        others = {label: value for label, value in sample.items() if label not in of_the_file}
+        return {**{label: self._value(label, value) for label, value in read.items()}, **others}
 
     def probes(self) -> Iterator[tuple[str, Sample]]:
         """Samples that show each value once, with the label it is of: both ends of a numeric domain."""
         for label, domain in self.space.items():
             for value in _values(domain):
                 yield label, self.space.complete({**self._parents(label), label: value})
-
-    def key(self, label: str) -> str:
-        """The dotted key of the config that `label` is about, its last part if it lies in an option."""
-        return label.rpartition("/")[2]
 
     def error(self, label: str, message: str) -> ConfigError:
         """An error with the file, the line and the key of `label`."""
@@ -79,7 +70,7 @@ class SweepSpace:
         result = copy.deepcopy(self._options[label][name])
         for key, inner in value.items():
             if key != "_name":
-                _put(result["init_args"], key, self._value(f"{label}/{name}/{key}", inner))
+                put(result["init_args"], key, self._value(f"{label}/{name}/{key}", inner))
         return result
 
     def _parents(self, label: str) -> Sample:
@@ -151,7 +142,7 @@ class _Reader:
         for key, value, here in _flat(data, place):
             label = f"{prefix}{key}"
             if label in self._places:
-                raise self._document.error(here, f"{key!r} is there twice.")
+                raise self._document.error(here, "the key is there twice.")
             form = _form(value)
             if form is None and not isinstance(value, Domain):
                 if not is_option:
@@ -161,7 +152,9 @@ class _Reader:
             self._places[label] = here
             if form is None:
                 if is_option:
-                    raise self._document.error(here, "inside a choice of classes write {uniform: [0, 1]} or the like.")
+                    raise self._document.error(
+                        here, "inside a choice of classes write {uniform: [0, 1]} or the like."
+                    )
                 self._domains[label] = value
                 continue
             kind, content, inner = form
@@ -201,7 +194,7 @@ class _Reader:
             kept = {key: value for key, value in option.items() if key not in ("_name", "init_args")}
             kept["init_args"] = {}
             for key, value in fixed.items():
-                _put(kept["init_args"], key, value)
+                put(kept["init_args"], key, value)
             self._options[label][name] = kept
             result.append({"_name": name, **forms})
         return result
@@ -267,7 +260,7 @@ def _values(domain: Domain) -> list[Any]:
     return ends or [domain.default]
 
 
-def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+def put(tree: dict[str, Any], key: str, value: Any) -> None:
     """Sets the value of a dotted key in nested dicts. Changes `tree`."""
     *parents, last = key.split(".")
     for name in parents:

@@ -17,10 +17,11 @@ from lightning_nas.evaluators.pausing import CHECKPOINT
 from lightning_nas.experiment import Experiment, trial_seed
 from lightning_nas.hpo.documents import ConfigError, read_document
 from lightning_nas.hpo.sweep_callback import class_path
-from lightning_nas.hpo.sweep_program import Program, Resolver, default_cli, unknown_key
+from lightning_nas.hpo.sweep_program import Program, Resolver, default_cli, has_key, nearest_key
 from lightning_nas.hpo.sweep_space import SweepSpace, read_sweep_space
 from lightning_nas.hpo.tuning import LENGTHS
 from lightning_nas.report import running
+from lightning_nas.space import Sample
 from lightning_nas.strategies import TPE
 from lightning_nas.trial import Candidate, Metrics, Report
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 CONFIG = "config.yaml"
 """The whole config of a trial, in its folder."""
+
+_LOGS = "logs"
 
 
 def sweep(
@@ -97,13 +100,18 @@ def sweep_experiment(
     **settings: Any,
 ) -> Experiment:
     """The experiment of `sweep`, all checked, before its `run`."""
-    path = Path(config).absolute()
+    path = Path(config)
     read_document(path)  # which says in one line what is no YAML
     searched = read_sweep_space(space)
     program = Program(default_cli(path) if cli is None else cli)
     trainer = _checked(program, path, searched)
     evaluator = SweepEvaluator(
-        program, path, path.read_text(), searched, _max_steps(trainer, searched), settings.get("seed", 0)
+        program,
+        path.absolute(),
+        path.read_text(),
+        searched,
+        _max_steps(trainer, searched),
+        settings.get("seed", 0),
     )
     return Experiment(searched.space, evaluator, strategy or TPE(), **settings)
 
@@ -140,7 +148,9 @@ class SweepEvaluator:
             Exception: what the program raises.
         """
         if self.config.read_text() != self.text:
-            raise ExperimentError(f"{self.config} has changed since the sweep began; put it back or begin another.")
+            raise ExperimentError(
+                f"{self.config} has changed since the sweep began; put it back or begin another."
+            )
         with self.program.surroundings():
             resolver = Resolver(self.program.parser(), self.config)
             whole = resolver.resolve(self.space.changes(candidate.sample))
@@ -166,8 +176,11 @@ def _arguments(resolver: Resolver, path: Path, whole: Mapping[str, Any], candida
     pause_to = str(folder / CHECKPOINT) if candidate.may_pause else None
     callback = {"class_path": class_path(resolver.root), "init_args": {"pause_to": pause_to}}
     result = [*resolver.subcommand, "--config", str(path), f"--trainer.callbacks+={json.dumps(callback)}"]
-    if whole["trainer"].get("default_root_dir", "none") is None:
-        result.append(f"--trainer.default_root_dir={folder}")  # two trials would number their logs alike
+    if "default_root_dir" in whole["trainer"]:
+        # Where Lightning puts its logs, which two trials would number alike; and, without a logger, a copy of the
+        # config, where it refuses to put a second one.
+        (folder / _LOGS / CONFIG).unlink(missing_ok=True)
+        result.append(f"--trainer.default_root_dir={folder / _LOGS}")
     if candidate.resume_from is not None and resolver.subcommand:
         result.append(f"--ckpt_path={candidate.resume_from}")
     return result
@@ -180,19 +193,36 @@ def _checked(program: Program, config: Path, searched: SweepSpace) -> Mapping[st
         ConfigError: with the file and the key, if one of them is refused.
     """
     with program.surroundings():
-        resolver = Resolver(program.parser(), config)
+        resolver = Resolver(program.parser(), config.absolute())
         try:
             whole = resolver.resolve({})
         except ConfigError as error:
             raise ConfigError(f"{config}: {error}") from None
         for label, sample in searched.probes():
-            try:
-                resolver.resolve(searched.changes(sample))
-            except ConfigError as error:
-                message = unknown_key(str(error), searched.key(label), whole)
-                raise searched.error(label, f"{message.rstrip('.')}, for the value {sample[label]!r}.") from None
+            reason = _why_not(resolver, searched, label, sample, whole)
+            if reason is not None:
+                raise searched.error(label, reason)
     trainer: Mapping[str, Any] = whole["trainer"]
     return trainer
+
+
+def _why_not(
+    resolver: Resolver, searched: SweepSpace, label: str, sample: Sample, whole: Mapping[str, Any]
+) -> str | None:
+    """Why a sample cannot be, or None."""
+    is_in_option = "/" in label
+    try:
+        changed = resolver.resolve(searched.changes(sample))
+    except ConfigError as error:
+        if is_in_option or has_key(whole, label):
+            return f"{str(error).rstrip('.')}, for the value {sample[label]!r}."
+        close = nearest_key(whole, label)
+        hint = f"did you mean {close!r}?" if close is not None else str(error)
+        return f"the config has no such key; {hint}"
+    if is_in_option or has_key(changed, label):
+        return None
+    # A linked key may be given, but is then not heeded.
+    return "the program links this key to another one (link_arguments), which is the one to search."
 
 
 def _max_steps(trainer: Mapping[str, Any], searched: SweepSpace) -> int | None:

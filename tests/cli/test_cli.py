@@ -97,7 +97,7 @@ def test_a_misspelt_command_suggests_the_right_one(capsys: pytest.CaptureFixture
 
 
 def test_a_wholly_unknown_command_lists_them_all(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "there is no command 'zzz'; there are create, demo, export, show, validate" in mistake(
+    assert "there is no command 'zzz'; there are create, demo, export, show, sweep, validate" in mistake(
         capsys, "zzz"
     )
 
