@@ -148,6 +148,8 @@ def default_cli(config: Path) -> str:
             (),
             "it has no `model: {class_path: ...}`, so the program with your LightningCLI is needed: --cli main.py.",
         )
+    if path.endswith((".yaml", ".yml", ".json")):  # a config of its own
+        return f"{DEFAULT}.cli:LightningCLI"
     module, _, name = path.rpartition(".")
     sys.path.insert(0, os.getcwd())
     try:
@@ -180,7 +182,7 @@ class Resolver:
     @property
     def subcommand(self) -> list[str]:
         """What stands before the options: `fit`, or nothing for a LightningCLI(run=False)."""
-        return [_FIT] if self._parser._subparsers is not None else []
+        return [_FIT] if self._parser._subparsers is not None else []  # argparse has no public name for it
 
     def resolve(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """The whole config with `changes`, each default written out; the program reads it as it read the first.

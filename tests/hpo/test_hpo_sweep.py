@@ -351,7 +351,7 @@ def test_options_have_spaces_of_their_own_at_any_depth() -> None:
         ("model.act: {choice: [{class_path: no_such.Relu}]}", "no_such"),
         (
             "model.act: {choice: [{class_path: sweep_nets.Leaky, init_args: {slop: {uniform: [0, 1]}}}]}",
-            "'slop' is not acc",
+            "'slop' is not",
         ),
         (
             "model.act: {choice: [{class_path: sweep_nets.Leaky, args: {}}]}",
