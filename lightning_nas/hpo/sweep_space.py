@@ -13,7 +13,9 @@ from typing import Any
 from lightning_nas.errors import SpaceError
 from lightning_nas.hpo.documents import ConfigError, Document, read_document
 from lightning_nas.hpo.space_file import FORMS, NNISpace, read_space
-from lightning_nas.space import Categorical, Domain, Sample, SearchSpace, Subset
+from lightning_nas.space import Categorical, Domain, Sample, SearchSpace
+
+_LISTED = 256  # values of a range that are all tried before a sweep begins
 
 _Keys = tuple[Any, ...]
 
@@ -54,7 +56,7 @@ class SweepSpace:
         return {**{label: self._value(label, value) for label, value in read.items()}, **others}
 
     def probes(self) -> Iterator[tuple[str, Sample]]:
-        """Samples that show each value once, with the label it is of: both ends of a numeric domain."""
+        """Samples that show each value once, with the label it is of; of a long range both ends."""
         for label, domain in self.space.items():
             for value in _values(domain):
                 yield label, self.space.complete({**self._parents(label), label: value})
@@ -253,11 +255,10 @@ def _no_domain(key: str, value: Any) -> str:
 
 
 def _values(domain: Domain) -> list[Any]:
-    """All values of a choice, the ends of a range."""
-    if isinstance(domain, (Categorical, Subset)) and domain.size <= 1000:
+    """All values of a choice or of a short range, the ends of any other."""
+    if isinstance(domain, Categorical) or domain.size <= _LISTED:
         return list(domain)
-    ends = [getattr(domain, name) for name in ("low", "high") if hasattr(domain, name)]
-    return ends or [domain.default]
+    return [getattr(domain, name) for name in ("low", "high") if hasattr(domain, name)] or [domain.default]
 
 
 def put(tree: dict[str, Any], key: str, value: Any) -> None:

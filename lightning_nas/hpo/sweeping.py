@@ -50,7 +50,8 @@ def sweep(
 
     Each trial is a run of the user's own program, as `python main.py fit --config CONFIG` would be, and
     `trials/<number>/config.yaml` is its whole config: with it the same program trains the same again. A
-    seed that the config leaves to chance is set by the experiment's seed and the trial's number.
+    seed that the config leaves to chance is set by the experiment's seed and the trial's number. What Lightning
+    writes in a trial, by `default_root_dir` or a logger's `save_dir`, is in `trials/<number>/logs`.
 
     Args:
         config: the file for `fit`. Trials read it, so it must stay as it is while the sweep runs.
@@ -176,14 +177,26 @@ def _arguments(resolver: Resolver, path: Path, whole: Mapping[str, Any], candida
     pause_to = str(folder / CHECKPOINT) if candidate.may_pause else None
     callback = {"class_path": class_path(resolver.root), "init_args": {"pause_to": pause_to}}
     result = [*resolver.subcommand, "--config", str(path), f"--trainer.callbacks+={json.dumps(callback)}"]
-    if "default_root_dir" in whole["trainer"]:
-        # Where Lightning puts its logs, which two trials would number alike; and, without a logger, a copy of the
-        # config, where it refuses to put a second one.
+    # Logs are the trial's: in one folder two trials would take the same number for theirs.
+    logs = str(folder / _LOGS)
+    trainer = whole["trainer"]
+    if "default_root_dir" in trainer:
+        # Without a logger Lightning puts a copy of the config here, and refuses to put a second one.
         (folder / _LOGS / CONFIG).unlink(missing_ok=True)
-        result.append(f"--trainer.default_root_dir={folder / _LOGS}")
+        result.append(f"--trainer.default_root_dir={logs}")
+    if isinstance(trainer.get("logger"), (dict, list)):
+        result.append(f"--trainer.logger={json.dumps(_saving_to(logs, trainer['logger']))}")
     if candidate.resume_from is not None and resolver.subcommand:
         result.append(f"--ckpt_path={candidate.resume_from}")
     return result
+
+
+def _saving_to(folder: str, loggers: Any) -> Any:
+    """The config of loggers, where one that has a `save_dir` has this."""
+    if isinstance(loggers, list):
+        return [_saving_to(folder, logger) for logger in loggers]
+    arguments = loggers.get("init_args", {})
+    return {**loggers, "init_args": {**arguments, "save_dir": folder}} if "save_dir" in arguments else loggers
 
 
 def _checked(program: Program, config: Path, searched: SweepSpace) -> Mapping[str, Any]:

@@ -178,6 +178,29 @@ def test_a_config_that_was_paused_on_the_way_gives_the_same_score_to_the_users_p
     assert rerun(f"exp/trials/{resumed.number}/config.yaml", project) == resumed.metrics
 
 
+@pytest.mark.parametrize("form", ["{}", "[{}]"])
+def test_what_a_trial_logs_is_in_its_own_folder_and_its_config_is_the_users(project: Path, form: str) -> None:
+    logger = {"class_path": "pytorch_lightning.loggers.CSVLogger", "init_args": {"save_dir": "all_logs"}}
+    text = FIT.replace("logger: false", "logger: " + form.replace("{}", json.dumps(logger)))
+    (project / "fit.yaml").write_text(text)
+    exp = run(SPACE)
+    assert [trial.reason for trial in exp.trials] == [None, None]
+    for number in (0, 1):
+        assert len(list((exp.directory / "trials" / str(number) / "logs").rglob("metrics.csv"))) == 1
+        kept = config_of(exp, number)["trainer"]["logger"]
+        assert (kept if form == "{}" else kept[0])["init_args"]["save_dir"] == "all_logs"
+    assert not (project / "all_logs").exists()
+
+
+@pytest.mark.slow
+def test_two_ranks_are_one_trial(project: Path) -> None:
+    (project / "fit.yaml").write_text(FIT.replace("cpu", "cpu\n  devices: 2\n  strategy: ddp"))
+    exp = run(SPACE, stopping=ASHA(), max_trials=3, runner="processes", concurrency=1)
+    assert sorted(trial.status.value for trial in exp.trials) == ["completed", "paused", "paused"]
+    assert exp.best is not None
+    assert [report.step for report in exp.best.intermediate] == [0, 1, 2]
+
+
 def test_the_seed_of_the_config_is_left_alone(project: Path) -> None:
     (project / "fit.yaml").write_text(f"seed_everything: 3\n{FIT}")
     exp = run({"model.rate": {"choice": [0.1]}}, max_trials=1)
