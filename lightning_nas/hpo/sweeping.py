@@ -70,6 +70,7 @@ def sweep(
     Raises:
         ConfigError: in one line with the file and the key, if the config or the space is wrong, or the
             program's parser refuses a value of the space. Nothing has been run or written then.
+        ExperimentError: if `directory` holds another experiment, or trials of another config.
 
     Example::
 
@@ -114,7 +115,9 @@ def sweep_experiment(
         _max_steps(trainer, searched),
         settings.get("seed", 0),
     )
-    return Experiment(searched.space, evaluator, strategy or TPE(), **settings)
+    experiment = Experiment(searched.space, evaluator, strategy or TPE(), **settings)
+    _check_it_goes_on(experiment, evaluator)
+    return experiment
 
 
 @dataclass(frozen=True)
@@ -154,9 +157,7 @@ class SweepEvaluator:
             )
         with self.program.surroundings():
             resolver = Resolver(self.program.parser(), self.config)
-            whole = resolver.resolve(self.space.changes(candidate.sample))
-            if whole.get("seed_everything") is True:
-                whole["seed_everything"] = trial_seed(self.seed, candidate.number)
+            whole = self.whole(resolver, candidate.number, candidate.sample)
             path = candidate.directory.absolute() / CONFIG
             path.write_text(f"# trial {candidate.number}\n" + yaml.safe_dump(whole, sort_keys=False))
             with running(candidate, report) as trial:
@@ -166,6 +167,13 @@ class SweepEvaluator:
                 'The program logged no metric; call e.g. self.log("val_acc", accuracy) in a validation_step.'
             )
         return trial.final
+
+    def whole(self, resolver: Resolver, number: int, sample: Sample) -> dict[str, Any]:
+        """The whole config of a trial."""
+        result = resolver.resolve(self.space.changes(sample))
+        if result.get("seed_everything") is True:
+            result["seed_everything"] = trial_seed(self.seed, number)
+        return result
 
 
 def _arguments(resolver: Resolver, path: Path, whole: Mapping[str, Any], candidate: Candidate) -> list[str]:
@@ -236,6 +244,23 @@ def _why_not(
         return None
     # A linked key may be given, but is then not heeded.
     return "the program links this key to another one (link_arguments), which is the one to search."
+
+
+def _check_it_goes_on(experiment: Experiment, evaluator: SweepEvaluator) -> None:
+    """Raises ExperimentError if the experiment has a trial that this config and program would run otherwise."""
+    folder = experiment.directory / "trials"
+    trial = next((each for each in experiment.trials if (folder / str(each.number) / CONFIG).is_file()), None)
+    if trial is None:
+        return
+    path = folder / str(trial.number) / CONFIG
+    with evaluator.program.surroundings():
+        resolver = Resolver(evaluator.program.parser(), evaluator.config)
+        whole = evaluator.whole(resolver, trial.number, evaluator.space.space.check(trial.sample))
+    if yaml.safe_load(path.read_text()) != yaml.safe_load(yaml.safe_dump(whole)):
+        raise ExperimentError(
+            f"{experiment.directory} holds trials of another config: {path} is not what {evaluator.config} gives now. "
+            "Give another directory, or the config it was made with."
+        )
 
 
 def _max_steps(trainer: Mapping[str, Any], searched: SweepSpace) -> int | None:

@@ -17,6 +17,7 @@ import yaml
 
 from lightning_nas import Experiment, Status
 from lightning_nas.cli import main as command
+from lightning_nas.errors import ExperimentError
 from lightning_nas.hpo import ConfigError, read_sweep_space, sweep
 from lightning_nas.space import Categorical, Condition, Float, SearchSpace
 from lightning_nas.stopping import ASHA
@@ -290,6 +291,8 @@ def test_the_same_call_goes_on_and_a_changed_config_is_noticed(project: Path) ->
     assert two.trials[0] == one.trials[0]
     assert [trial.number for trial in two.trials] == [0, 1]
     (project / "fit.yaml").write_text(FIT + "seed_everything: 1\n")
+    with pytest.raises(ExperimentError, match="exp holds trials of another config"):
+        run(SPACE, max_trials=3)
     resumed = Experiment.resume("exp", max_trials=3).run()
     assert "fit.yaml has changed since the sweep began" in str(resumed.trials[2].reason)
 
