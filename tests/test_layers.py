@@ -40,7 +40,7 @@ PARTS: dict[str, tuple[int, set[str]]] = {
     "oneshot": (5, {"numpy"} | TORCH | LIGHTNING),
     "experiment": (6, {"cloudpickle", "numpy", "rich"}),
     "demo": (7, {"numpy", "rich"} | TORCH | LIGHTNING),
-    "hpo": (7, {"numpy", "yaml"} | TORCH | LIGHTNING),
+    "hpo": (7, {"numpy", "yaml", "jsonargparse"} | TORCH | LIGHTNING),
     "cli": (8, {"rich"}),
 }
 

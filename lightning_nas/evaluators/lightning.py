@@ -106,13 +106,12 @@ class LightningEvaluator:
         with running(candidate, report) as trial, Recorder() as recorder:
             model = candidate.build()
             recorder.watch(model)
-            checkpoint = candidate.directory / CHECKPOINT
-            lasting = functools.partial(trial_checkpoint, path=checkpoint, may_pause=candidate.may_pause)
+            lasting = functools.partial(
+                trial_checkpoint, path=candidate.directory / CHECKPOINT, may_pause=candidate.may_pause
+            )
             trainer = self._train(model, report, (), candidate.resume_from, lasting)
             if trainer.is_global_zero:
                 recorder.save(candidate.directory)
-                if not (candidate.may_pause and trainer.should_stop):
-                    checkpoint.unlink(missing_ok=True)  # it is over
             metrics = {**logged_metrics(trainer), **(trial.final or {})}
         if not metrics:
             raise MetricError(

@@ -25,7 +25,8 @@ def trial_checkpoint(lightning: ModuleType, path: Path, may_pause: bool) -> Any:
     It holds the random states too, so that a training that goes on from the end of an epoch equals one
     that was never stopped; from within an epoch Lightning takes as many batches as were left, but not the
     same ones. The file is whole or not there. It is written after the first epoch and then so often that
-    it takes at most a twentieth of the time; and, if the trial may be paused, where it is told to stop.
+    it takes at most a twentieth of the time; and, if the trial may be paused, where it is told to stop. A
+    training that comes to its end removes it.
 
     Args:
         lightning: the root of the Trainer; only its own checkpoint callbacks come after all others.
@@ -69,6 +70,8 @@ class _TrialCheckpoint:
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         if self._may_pause and trainer.should_stop:
             self._write(trainer)
+        elif trainer.is_global_zero:
+            self._path.unlink(missing_ok=True)  # it is over
 
     def _write(self, trainer: Any) -> None:
         started = time.monotonic()

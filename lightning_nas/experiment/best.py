@@ -15,7 +15,7 @@ _EXPORT_LOG = "export.log"
 
 
 def keep_best(directory: Path, trial: Trial) -> None:
-    """Makes `DIR/best/` hold `trial`: `sample.json`, `metrics.json`, and the weights if it kept any.
+    """Makes `DIR/best/` hold `trial`: `sample.json`, `metrics.json`, and weights and config if it has any.
 
     The folder changes as a whole: whoever reads it never sees files of two trials. Code and ONNX of the
     trial before it are gone.
@@ -27,7 +27,7 @@ def keep_best(directory: Path, trial: Trial) -> None:
     _write(
         draft / "metrics.json", {"trial": trial.number, "score": trial.score, "metrics": dict(trial.metrics)}
     )
-    for name in ("weights", "inputs"):
+    for name in ("weights", "inputs", "config"):
         if name in trial.artifacts:
             path = directory / trial.artifacts[name]
             shutil.copy2(path, draft / path.name)

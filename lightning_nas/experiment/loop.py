@@ -37,6 +37,7 @@ _ARTIFACTS = {
     "inputs": ("inputs.pt",),
     "checkpoint": ("checkpoint", "last.ckpt", "checkpoints/last.ckpt"),
     "output": ("output.log",),
+    "config": ("config.yaml",),
 }
 
 

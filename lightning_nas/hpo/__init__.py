@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from lightning_nas.hpo.space_file import NNISpace as NNISpace
     from lightning_nas.hpo.space_file import read_space as read_space
     from lightning_nas.hpo.space_file import write_space as write_space
+    from lightning_nas.hpo.sweep_space import read_sweep_space as read_sweep_space
+    from lightning_nas.hpo.sweeping import sweep as sweep
     from lightning_nas.hpo.trial_api import get_current_parameter as get_current_parameter
     from lightning_nas.hpo.trial_api import get_experiment_id as get_experiment_id
     from lightning_nas.hpo.trial_api import get_next_parameter as get_next_parameter
@@ -42,8 +44,10 @@ _NAMES = {
     "merge_parameter": "trial_api",
     "read_config": "config_file",
     "read_space": "space_file",
+    "read_sweep_space": "sweep_space",
     "report_final_result": "trial_api",
     "report_intermediate_result": "trial_api",
+    "sweep": "sweeping",
     "tune": "tuning",
     "write_space": "space_file",
 }

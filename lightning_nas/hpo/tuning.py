@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lightning_nas.stopping import StoppingRule
     from lightning_nas.strategies import Strategy
 
-_LENGTHS = {
+LENGTHS = {
     "max_epochs",
     "max_steps",
     "max_time",
@@ -33,6 +33,7 @@ _LENGTHS = {
     "val_check_interval",
     "fast_dev_run",
 }
+"""Arguments of the Trainer that decide how many reports a training makes."""
 
 
 def tune(
@@ -155,7 +156,7 @@ class TuningEvaluator:
     def max_steps(self) -> int | None:
         """See `LightningEvaluator.max_steps`; None if the Trainer's arguments that decide it are searched."""
         searched = {name for role, name in self._routes.values() if role == "trainer"}
-        return None if searched & _LENGTHS else self._evaluator({}).max_steps
+        return None if searched & LENGTHS else self._evaluator({}).max_steps
 
     def evaluate(self, candidate: Candidate, report: Report) -> Metrics:
         """See `LightningEvaluator.evaluate`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(python|sh)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+BLOCKS = re.findall(r"^```(python|sh|yaml)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
 def run(command: list[str], folder: Path) -> str:
@@ -25,17 +26,22 @@ def run(command: list[str], folder: Path) -> str:
 @pytest.mark.timeout(900)
 def test_every_program_and_command_runs(tmp_path: Path) -> None:
     printed = []
+    for name in ("main.py", "fit.yaml"):
+        shutil.copy(ROOT / "examples" / "sweep" / name, tmp_path)
     for number, (language, text) in enumerate(BLOCKS):
         if language == "python":
             script = tmp_path / f"block{number}.py"
             script.write_text(text)
             printed.append(run([sys.executable, script.name], tmp_path))
+        elif language == "yaml":  # its first line is a comment with the file's name
+            (tmp_path / text.split()[1]).write_text(text)
         else:
             for line in text.splitlines():
                 program, *arguments = shlex.split(line, comments=True)
                 assert program == "lightning-nas"
                 printed.append(run([sys.executable, "-m", "lightning_nas.cli", *arguments], tmp_path))
     assert "'val_acc': 0.9" in printed[0]
+    assert (tmp_path / "swept/best/config.yaml").is_file()
     assert (tmp_path / "quickstart/best/net.py").is_file()
     assert len(list((tmp_path / "quickstart/trials").iterdir())) == 6
 
