@@ -102,7 +102,7 @@ def _resume(options: argparse.Namespace) -> None:
     from lightning_nas.experiment import folder
     from lightning_nas.experiment.summary import summary
 
-    directory = options.experiment
+    directory = options.experiment.absolute()
     before = summary(directory)
     folder.check_free(directory)
     given = {"--max-trials": options.max_trials, "--max-duration": options.max_duration}
@@ -127,6 +127,7 @@ def _experiment(directory: Path, changes: dict[str, Any]) -> Experiment:
     experiment = resume_config(directory, **changes)
     if experiment is None:
         find_users_code(directory)
+        _go_where_it_began(directory)
         experiment = Experiment.resume(directory, **changes)
     return experiment
 
@@ -142,6 +143,14 @@ def find_users_code(directory: Path) -> None:
     ours = Path(__file__).parent
     scripts = (command.parent for command in commands if command.parent != ours)
     sys.path[:0] = [os.getcwd(), *dict.fromkeys(map(str, scripts))]
+
+
+def _go_where_it_began(directory: Path) -> None:
+    """Goes to the folder in which the script ran, for paths such as `data/`; stays if it is gone."""
+    with open_store(directory) as store:
+        places = [run["environment"].get("working_directory") for run in store.runs()]
+    if places and places[0] is not None and os.path.isdir(places[0]):
+        os.chdir(places[0])
 
 
 def _run_behind(directory: Path, command: Sequence[str]) -> None:

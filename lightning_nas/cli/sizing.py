@@ -1,0 +1,141 @@
+"""The command `profile`: what the networks of a model space take, before any is trained."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import os
+import re
+import statistics
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning_nas.cli.options import Commands, count
+from lightning_nas.errors import NASError, SpaceError
+
+if TYPE_CHECKING:
+    from lightning_nas.mutables import Blueprint
+
+_MEASURES = {
+    "params_m": "parameters, millions",
+    "macs_m": "multiply-accumulates, millions",
+    "activation_mb": "kept for the backward pass, MB",
+}
+
+
+def add(commands: Commands) -> None:
+    """Adds the command."""
+    profile = commands.add(
+        "profile", _profile, "Show how large the networks of a model space are: least, median and most."
+    )
+    profile.add_argument(
+        "space",
+        metavar="SPACE",
+        help="file.py:Net or module:Net; a model space, or a class or function that makes one without arguments",
+    )
+    profile.add_argument(
+        "--input",
+        type=_shape,
+        action="append",
+        default=[],
+        metavar="C,H,W",
+        help="shape of one example, once for each tensor that forward takes; for operations and memory",
+    )
+    profile.add_argument(
+        "--samples",
+        type=count(1),
+        default=100,
+        metavar="N",
+        help="networks drawn at random (default: %(default)s)",
+    )
+    profile.add_argument("--seed", type=count(0), default=0, metavar="N", help="(default: %(default)s)")
+    profile.epilog = "The measures are those of `constraints` of an Experiment. This runs the code of SPACE."
+
+
+def _profile(options: argparse.Namespace) -> None:
+    import numpy as np
+    import torch
+    from rich.progress import track
+
+    from lightning_nas.cli.reading import console, table
+    from lightning_nas.evaluators.cost import cost_of_sample
+
+    model = _load(options.space)
+    inputs = [torch.zeros(1, *shape) for shape in options.input]
+    rng = np.random.default_rng(options.seed)
+    is_small = model.space.size <= options.samples
+    samples = (
+        list(model.space.enumerate())
+        if is_small
+        else [model.space.sample(rng) for _ in range(options.samples)]
+    )
+    shown = track(samples, "Building", transient=True, disable=not sys.stderr.isatty())
+    try:
+        costs = [cost_of_sample(model, sample, inputs) for sample in shown]
+    except (RuntimeError, ValueError, TypeError) as error:
+        shapes = " and ".join(str(tuple(each.shape)) for each in inputs) or "none"
+        reason = str(error).strip().splitlines()[0]
+        raise SpaceError(f"{options.space} does not run on inputs of shape {shapes}: {reason}") from error
+    which = (
+        f"all {len(costs)} networks" if is_small else f"{len(costs)} of {_number(model.space.size)} networks"
+    )
+    print(f"{options.space}: {which}, {len(model.space)} labels")
+    rows = []
+    for measure, words in _MEASURES.items():
+        values = [getattr(cost, measure) for cost in costs]
+        if values[0] is not None:
+            numbers = (f"{of(values):.4g}" for of in (min, statistics.median, max))
+            rows.append([measure, *numbers, words])
+    columns = {"": "left", "least": "right", "median": "right", "most": "right", " ": "left"}
+    console().print(table(columns, rows))
+    if not inputs:
+        print("With --input, such as --input 3,32,32, operations and memory are shown too.")
+
+
+def _number(size: float) -> str:
+    return f"{size:,}" if size < 1e12 else f"{size:.3g}"
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", text):
+        raise argparse.ArgumentTypeError(f"it must be a shape such as 3,32,32, but is {text!r}")
+    return tuple(map(int, text.split(",")))
+
+
+def _load(place: str) -> Blueprint:
+    """The model space at `file.py:Net` or `module:Net`.
+
+    Raises:
+        SpaceError: if there is none.
+    """
+    from torch.nn import Module
+
+    from lightning_nas.mutables import blueprint
+
+    source, _, name = place.rpartition(":")
+    if not source:
+        raise SpaceError(f"SPACE must be file.py:NAME or module:NAME, but is {place!r}.")
+    try:
+        found: Any = _module(source)
+        for part in name.split("."):
+            found = getattr(found, part)
+        return blueprint(found() if callable(found) and not isinstance(found, Module) else found)
+    except (NASError, ImportError, AttributeError, TypeError, OSError) as error:
+        raise SpaceError(f"There is no model space at {place}: {error}.".replace("..", ".")) from error
+
+
+def _module(source: str) -> Any:
+    if not source.endswith(".py"):
+        sys.path.insert(0, os.getcwd())
+        return importlib.import_module(source)
+    path = Path(source).absolute()
+    sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # the code of its classes is looked up there
+    spec.loader.exec_module(module)
+    return module
