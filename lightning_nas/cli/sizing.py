@@ -71,7 +71,7 @@ def _profile(options: argparse.Namespace) -> None:
         reason = str(error).strip().splitlines()[0]
         raise SpaceError(f"{options.space} does not run on inputs of shape {shapes}: {reason}") from error
     which = f"all {total} networks" if size == total else f"{total} of {_number(size)} networks"
-    print(f"{options.space}: {which}, {len(model.space)} labels")
+    print(f"{options.space}: {which}, {len(model.space)} label{'s' * (len(model.space) != 1)}")
     rows = []
     for measure, words in _MEASURES.items():
         values = [getattr(cost, measure) for cost in costs]

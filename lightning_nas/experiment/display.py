@@ -317,8 +317,9 @@ def _print_failures(console: Console, trials: Sequence[Trial]) -> None:
     if len(failed) > _FAILED_ROWS:
         title += f"; the last {_FAILED_ROWS}:"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for column in ("trial", "reason", "sample"):
-        table.add_column(column, overflow="ellipsis", no_wrap=column != "reason")
+    table.add_column("trial", min_width=5)
+    table.add_column("reason", overflow="fold", min_width=min(40, console.width // 2))
+    table.add_column("sample", overflow="ellipsis", no_wrap=True, max_width=console.width // 3)
     for trial in failed[-_FAILED_ROWS:]:
         table.add_row(str(trial.number), Text(trial.reason or ""), Text(sample_text(trial)))
     console.print(table)

@@ -80,7 +80,8 @@ class Experiment:
         lag: hides from the strategy the results of the newest `lag` trials, finished or not, and waits for
             those of all others. The samples then do not depend on how fast trials are: any concurrency up
             to `lag + 1` gives the same, and with `lag = concurrency - 1` hardly a worker waits.
-        max_consecutive_failures: ends a hopeless search; None never does. Counted anew in each run.
+        max_consecutive_failures: ends a hopeless search, as do the first two trials if they lack the
+            objective; None never does. Counted anew in each run.
         keep_weights: how many of the best trials keep their weights and checkpoints; those of other trials
             are deleted when they have ended. None keeps all.
         export: whether the best model is also exported as code and ONNX when a search with a model

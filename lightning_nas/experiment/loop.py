@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lightning_nas.strategies import Strategy
 
 _POLL_S = 0.2
+_ENOUGH_UNSCORED = 2  # trials to see that the objective's name is wrong
 # What evaluators leave in a trial's folder, and what the trial's process does: the first that is there.
 # Lightning's `ModelCheckpoint(save_last=True)` writes the last of the checkpoints.
 _ARTIFACTS = {
@@ -88,6 +89,7 @@ class Loop:
         self._ends: dict[int, tuple[Status, str]] = {}  # running, but told to stop: as what, and why
         self._tidying: Tidying | None = None
         self._failures = 0
+        self._unscored = 0  # trials that ended without the objective, while none had it
         self._is_exhausted = False
         # A clock that was set back must not make time.
         spent = sum(max(0.0, run["seen"] - run["started"]) for run in store.runs())
@@ -190,7 +192,9 @@ class Loop:
         plan, number = self._plan, len(self.trials)
         if self._interrupts.level > 0:
             return interrupted(self._is_told_to_stop)
-        if plan.max_consecutive_failures is not None and self._failures >= plan.max_consecutive_failures:
+        if plan.max_consecutive_failures is not None and (
+            self._failures >= plan.max_consecutive_failures or self._unscored >= _ENOUGH_UNSCORED
+        ):
             return hopeless(self._failures)
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return Ending("max_duration is over")
@@ -393,6 +397,8 @@ class Loop:
         except MetricError as error:
             if status is Status.STOPPED:
                 return trial
+            if self._best is None and self._objective.score_of_report(outcome.metrics) is None:
+                self._unscored += 1
             return replace(trial, status=Status.FAILED, reason=f"MetricError: {error}")
 
     def _artifacts(self, number: int) -> dict[str, str]:

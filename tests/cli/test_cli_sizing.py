@@ -58,7 +58,7 @@ def test_profile_shows_least_median_and_most_of_each_measure(
 ) -> None:
     assert cli.main(["profile", f"{space}:{name}", "--input", "1000"]) == 0
     title, _, parameters, operations, memory = capsys.readouterr().out.splitlines()
-    assert title == f"{space}:{name}: all 3 networks, 1 labels"
+    assert title == f"{space}:{name}: all 3 networks, 1 label"
     assert parameters.split()[:4] == ["params_m", "0.01012", "0.02023", "0.04045"]  # 1001 w + 10 (w + 1)
     assert operations.split()[:4] == ["macs_m", "0.0101", "0.0202", "0.0404"]
     assert memory.split()[:4] == ["activation_mb", "0.00404", "0.00408", "0.00416"]  # 4 bytes (1000 + w)

@@ -190,6 +190,14 @@ def test_a_hopeless_search_is_given_up_with_the_reason_and_can_go_on(tmp_path: P
     assert [trial.status.value for trial in exp.trials] == ["failed"] * 3 + ["completed"] * 6
 
 
+def test_an_objective_that_no_trial_has_ends_the_search_after_two(tmp_path: Path) -> None:
+    with pytest.raises(
+        ExperimentError, match=r"last 2 trials all failed: .* 'val_los' is not among .* it has loss"
+    ):
+        make(tmp_path, objective="val_los").run()
+    assert len(SqliteStore.open(tmp_path / "exp").trials()) == 2
+
+
 def test_an_error_of_the_strategy_ends_the_search_and_loses_nothing(tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class Breaks:
