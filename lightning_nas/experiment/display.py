@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lightning_nas.experiment.failures import commonest
 from lightning_nas.trial import Objective, Status, Trial, best
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Display(Protocol):
         ...
 
     def failures(self, trials: Sequence[Trial]) -> None:
-        """Shows the trials that failed, if any, and the last one's traceback."""
+        """Shows the trials that failed, if any, and the commonest traceback."""
         ...
 
 
@@ -287,6 +288,8 @@ def _print_failures(console: Console, trials: Sequence[Trial]) -> None:
     for trial in failed[-_FAILED_ROWS:]:
         table.add_row(str(trial.number), Text(trial.reason or ""), Text(sample_text(trial)))
     console.print(table)
-    last = failed[-1]
-    if last.traceback:
-        console.print(Text(f"\nTrial {last.number}:\n{last.traceback.rstrip()}"))
+    common, count = commonest(failed)
+    if common is not None and common.traceback:
+        console.print(Text(f"\nTrial {common.number}:\n{common.traceback.rstrip()}"))
+        if count > 1:
+            console.print(Text(f"So failed {count} of the {len(failed)}."))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +47,7 @@ class Plan:
     max_trials: int | None
     max_duration_s: float | None
     max_consecutive_failures: int | None
+    retries: int = 0
     begins_with_search: bool = False
 
 
@@ -91,6 +92,7 @@ class Loop:
         self._running: set[int] = set()
         self._silent: set[int] = set()  # running, but without a report in this attempt
         self._ends: dict[int, tuple[Status, str]] = {}  # running, but told to stop: as what, and why
+        self._crashes: Counter[int] = Counter()  # by trial
         self._failures = 0
         self._is_exhausted = False
         spent = sum(run["seen"] - run["started"] for run in store.runs())
@@ -167,7 +169,9 @@ class Loop:
         """The next trial: left by a former driver, paused, or new; None if the strategy has no more."""
         if self._waiting:
             trial = self.trials[self._waiting.popleft()]
-            return self._granted(replace(trial, status=Status.RUNNING, reason="taken up again"))
+            crashes = self._crashes[trial.number]
+            reason = f"attempt {crashes + 1}" if crashes else "taken up again"
+            return self._granted(replace(trial, status=Status.RUNNING, reason=reason))
         number = self._held()
         if number is not None:
             trial = self.trials[number]
@@ -283,8 +287,24 @@ class Loop:
         status = statuses[decision]
         return status, f"{status.value} by {type(rule).__name__} at step {trial.steps - 1}"
 
+    def _retry(self, number: int, reason: str | None) -> None:
+        """Lets a trial whose attempt the machine ended go on as soon as there is room."""
+        self._running.discard(number)
+        self._silent.discard(number)
+        self._waiting.append(number)
+        trial = self.trials[number] = _broken_off(self.trials[number], f"{reason} Runs again.")
+        self._store.write(trial)
+        self._display.show(self.trials, trial)
+
     def _finish(self, outcome: Outcome) -> None:
         number = outcome.number
+        if outcome.is_crash and number not in self._ends:
+            self._crashes[number] += 1
+            if self._crashes[number] <= self._plan.retries:
+                self._retry(number, outcome.reason)
+                return
+            if self._crashes[number] > 1:
+                outcome = replace(outcome, reason=f"{outcome.reason} Attempts: {self._crashes[number]}.")
         trial = self._judge(outcome)
         finished = None if trial.status is Status.PAUSED else time.time()
         trial = replace(trial, finished=finished, artifacts=self._artifacts(number))
@@ -338,10 +358,7 @@ class Loop:
             if status is Status.PAUSED:
                 trial = _paused(self.trials[number], reason)
             else:
-                reason = "the search broke off; runs again on resume"
-                trial = replace(self.trials[number], status=Status.PAUSED, reason=reason)
-                if trial.is_held:  # it was told to go on
-                    trial = replace(trial, budget=trial.steps + 1)
+                trial = _broken_off(self.trials[number], "the search broke off; runs again on resume")
             self.trials[number] = trial
             with contextlib.suppress(StoreError):  # the next driver finds it running, which is as good
                 self._store.write(trial)
@@ -359,3 +376,9 @@ def _paused(trial: Trial, reason: str) -> Trial:
         score=last.score,
         budget=trial.steps,
     )
+
+
+def _broken_off(trial: Trial, reason: str) -> Trial:
+    """`trial` as it waits to be run again, which its stopping rule has no say in."""
+    trial = replace(trial, status=Status.PAUSED, reason=reason)
+    return replace(trial, budget=trial.steps + 1) if trial.is_held else trial
