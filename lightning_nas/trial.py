@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -167,9 +168,9 @@ class Objective:
         Raises:
             MetricError: if it is not there; the message lists what is.
         """
-        have = ", ".join(sorted(metrics)) or "nothing"
         if self.metric is not None:
             if self.metric not in metrics:
+                have = ", ".join(sorted(metrics)) or "nothing"
                 raise MetricError(
                     f"The objective {self.metric!r} is not among the metrics of this trial; it has {have}."
                 )
@@ -177,6 +178,7 @@ class Objective:
         if "default" in metrics:
             return "default"
         if len(metrics) != 1:
+            have = ", ".join(sorted(metrics)) or "nothing"
             raise MetricError(
                 f"The trial has several metrics ({have}) or none; say which one counts with objective=."
             )
@@ -186,8 +188,7 @@ class Objective:
         """ "max" or "min" for the metric called `name`."""
         if self.mode is not None:
             return self.mode
-        parts = name.lower().replace("/", "_").replace("-", "_").split("_")
-        return "min" if any(part in _LOWER_IS_BETTER for part in parts) else "max"
+        return _usual_direction(name)
 
     def score(self, metrics: Mapping[str, float]) -> float:
         """The objective's value in `metrics`, turned so that higher is better.
@@ -211,7 +212,16 @@ class Objective:
             name = self.name_in(metrics)
         except MetricError:
             return None
-        return self.score(metrics) if math.isfinite(metrics[name]) else -math.inf
+        value = float(metrics[name])
+        if not math.isfinite(value):
+            return -math.inf
+        return value if self.direction(name) == "max" else -value
+
+
+@functools.cache
+def _usual_direction(name: str) -> Mode:
+    parts = name.lower().replace("/", "_").replace("-", "_").split("_")
+    return "min" if any(part in _LOWER_IS_BETTER for part in parts) else "max"
 
 
 def best(trials: Sequence[Trial], k: int = 1) -> list[Trial]:

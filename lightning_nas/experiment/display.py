@@ -95,6 +95,7 @@ class Lines:
     def __init__(self, objective: Objective, max_trials: int | None) -> None:
         self._objective = objective
         self._limit = max_trials
+        self._done: set[int] | None = None
 
     def __enter__(self) -> Lines:
         return self
@@ -104,16 +105,20 @@ class Lines:
 
     def show(self, trials: Sequence[Trial], changed: Trial | None) -> None:
         """Prints `changed` if it has ended or is held."""
+        if self._done is None:  # counted once: there may be many thousands
+            self._done = {trial.number for trial in trials if _is_done(trial)}
         if changed is None or not _is_done(changed):
+            if changed is not None:
+                self._done.discard(changed.number)  # it goes on
             return
+        self._done.add(changed.number)
         total = f"/{self._limit}" if self._limit is not None else ""
-        done = sum(map(_is_done, trials))
         result = metric_text(changed, self._objective)
         if changed.is_held:
             when = f"after step {changed.steps - 1}"
         else:
             when, result = f"in {duration_text(changed.duration_s)}", changed.reason or result
-        line = f"[{done}{total}] trial {changed.number} {changed.status.value} {when}"
+        line = f"[{len(self._done)}{total}] trial {changed.number} {changed.status.value} {when}"
         print(f"{line}: {result}  {sample_text(changed)}", flush=True)
 
     def say(self, text: str) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import itertools
 import json
 import math
+import operator
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -16,7 +19,7 @@ from lightning_nas.errors import StoreError
 from lightning_nas.experiment import schema
 from lightning_nas.experiment.description import Description
 from lightning_nas.space import Sample, SearchSpace
-from lightning_nas.trial import Intermediate, Metrics, Status, Trial
+from lightning_nas.trial import Intermediate, Metrics, Objective, Status, Trial
 
 DATABASE = "experiment.db"
 """The database's name within an experiment's folder."""
@@ -137,14 +140,14 @@ class SqliteStore:
     def trials(self) -> list[Trial]:
         """All trials by number, as they stand."""
         space, objective = self.description.space, self.description.objective
-        with _named(self._path):
-            reports: dict[int, list[Intermediate]] = {}
-            for number, step, text in self._connection.execute(
+        with _named(self._path), _without_collections():
+            rows = self._connection.execute(
                 "SELECT number, step, metrics FROM reports ORDER BY number, position"
-            ):
-                metrics = _metrics(text)
-                report = Intermediate(step, metrics, objective.score_of_report(metrics))
-                reports.setdefault(number, []).append(report)
+            )
+            reports = {
+                number: _reports(list(group), objective)
+                for number, group in itertools.groupby(rows, operator.itemgetter(0))
+            }
             return [
                 Trial(
                     row["number"],
@@ -152,7 +155,7 @@ class SqliteStore:
                     Status(row["status"]),
                     _metrics(row["metrics"]),
                     row["score"],
-                    tuple(reports.get(row["number"], ())),
+                    reports.get(row["number"], ()),
                     row["traceback"],
                     row["reason"],
                     row["started"],
@@ -275,6 +278,18 @@ def _named(path: Path) -> Iterator[None]:
         raise StoreError(f"{path} cannot be used as an experiment's store: {error}.") from error
 
 
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Spares the garbage collector the many objects made in the block, all of which stay."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def _read_only(path: Path) -> sqlite3.Connection:
     uri = path.resolve().as_uri() + "?mode=ro"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None)
@@ -318,7 +333,21 @@ def _to_json(metrics: Mapping[str, float]) -> str:
 
 
 def _metrics(text: str) -> Metrics:
-    return {name: float(value) for name, value in json.loads(text).items()}
+    return _floats(json.loads(text))
+
+
+def _floats(values: Mapping[str, Any]) -> Metrics:
+    return {name: float(value) for name, value in values.items()}
+
+
+def _reports(rows: Sequence[tuple[int, int, str]], objective: Objective) -> tuple[Intermediate, ...]:
+    """The reports of one trial from rows of its number, the step and the metrics."""
+    # Read as one text: half a million short ones take json three times as long.
+    values = map(_floats, json.loads(f"[{','.join(text for _, _, text in rows)}]"))
+    return tuple(
+        Intermediate(step, metrics, objective.score_of_report(metrics))
+        for (_, step, _), metrics in zip(rows, values)
+    )
 
 
 def _sample(space: SearchSpace, text: str) -> Sample:
