@@ -17,6 +17,7 @@ from lightning_nas.experiment.description import Description, describe
 from lightning_nas.experiment.display import Display, make_display, metric_text
 from lightning_nas.experiment.ending import Ending
 from lightning_nas.experiment.environment import environment, visible_gpus
+from lightning_nas.experiment.failures import commonest, place_of
 from lightning_nas.experiment.interrupts import Interrupts
 from lightning_nas.experiment.logs import last_words
 from lightning_nas.experiment.loop import Loop, Plan
@@ -25,6 +26,7 @@ from lightning_nas.experiment.one_shot import Derived, is_one_shot
 from lightning_nas.experiment.one_shot import check as check_one_shot
 from lightning_nas.experiment.requests import Inbox
 from lightning_nas.experiment.runners import InProcessRunner, ProcessRunner, Runner, Work
+from lightning_nas.experiment.runners.gpus import check_per_trial
 from lightning_nas.experiment.settings import check_at_least, fitted_rule, new_directory, seconds
 from lightning_nas.experiment.store import DATABASE, SqliteStore, Store
 from lightning_nas.experiment.tidying import DELETED
@@ -74,6 +76,15 @@ class Experiment:
             numpy and torch are seeded with in it.
         runner: "processes" runs each trial in a fresh process; "inprocess" runs one after another
             in this one, for debugging.
+        reuse: whether a process runs one trial after another, for trials of well under a second. Memory that
+            leaks and what trials change in modules is then left to the next; see `ProcessRunner`.
+        gpus_per_trial: GPUs that a trial has to itself, 2 being two of them; or 0.5, half of one: two trials
+            share it, each with half of its memory; or 0, none. There are then no more trials at the same time
+            than there is room for. None deals several visible GPUs out in turn, without limits.
+        retries: how often a trial is run again, from its last checkpoint, after a crash of the machine: its
+            process killed or gone without a result, a worker or node lost. Each attempt is in the store's
+            `changes`. What the evaluator raises is no such crash, nor is a process that the system killed
+            because memory ran out, since both would happen again. Counted anew in each run.
         stopping: a rule that may end trials early, at a report, or pause them and let them go on later
             (see `lightning_nas.stopping`). A trial that is still paused at the end stays so, with the
             metrics of its last report; it does not compete for `best`.
@@ -123,6 +134,9 @@ class Experiment:
         mode: Mode | None = None,
         seed: int = 0,
         runner: RunnerName = "processes",
+        reuse: bool = False,
+        gpus_per_trial: float | None = None,
+        retries: int = 1,
         stopping: StoppingRule | None = None,
         lag: int = 0,
         max_consecutive_failures: int | None = 10,
@@ -136,9 +150,12 @@ class Experiment:
             max_consecutive_failures=max_consecutive_failures,
             keep_weights=keep_weights,
         )
-        check_at_least(0, max_trials=max_trials, seed=seed, lag=lag)
+        check_at_least(0, max_trials=max_trials, seed=seed, lag=lag, retries=retries)
+        check_per_trial(gpus_per_trial)
         if runner not in ("processes", "inprocess"):
             raise ValueError(f"`runner` must be 'processes' or 'inprocess', but got {runner!r}.")
+        if runner == "inprocess" and (reuse or gpus_per_trial is not None):
+            raise ValueError("`reuse` and `gpus_per_trial` are for runner='processes'.")
         searches = is_one_shot(strategy)
         for role, thing, method in (
             ("evaluator", evaluator, "evaluate"),
@@ -176,6 +193,9 @@ class Experiment:
             "concurrency": concurrency,
             "runner": runner,
             "lag": lag,
+            "reuse": reuse,
+            "gpus_per_trial": gpus_per_trial,
+            "retries": retries,
             "max_consecutive_failures": max_consecutive_failures,
             "keep_weights": keep_weights,
             "export": export,
@@ -290,8 +310,8 @@ class Experiment:
             )
         if ending.is_hopeless:
             raise ExperimentError(
-                f"The search was given up, since {ending.text}: {self._last_failure()}; when that is mended, the same "
-                "call goes on."
+                f"The search was given up, since {ending.text}: {self._common_failure()}; when that is mended, the "
+                "same call goes on."
             )
         return self
 
@@ -313,7 +333,7 @@ class Experiment:
         check_at_least(1, top_k=top_k)
         leaders = best(self.trials, top_k)
         if not leaders:
-            failure = self._last_failure()
+            failure = self._common_failure()
             raise ExperimentError(
                 f"There is nothing to export from {self.directory}: no trial has completed"
                 + (f"; {failure}." if failure else ".")
@@ -358,6 +378,7 @@ class Experiment:
             self._settings["max_trials"],
             self._max_duration_s,
             self._settings["max_consecutive_failures"],
+            self._settings["retries"],
             self._one_shot is not None,
             self._settings["lag"],
             bool(self._arguments["constraints"]),
@@ -376,9 +397,13 @@ class Experiment:
         work = Work(self._arguments["evaluator"], self._model, self._one_shot)
         if self._settings["runner"] == "inprocess":
             return InProcessRunner(work)
-        gpus = visible_gpus()
         return ProcessRunner(
-            work, self._settings["concurrency"], self.directory, gpus if len(gpus) > 1 else ()
+            work,
+            self._settings["concurrency"],
+            self.directory,
+            visible_gpus(),
+            self._settings["gpus_per_trial"],
+            self._settings["reuse"],
         )
 
     def _export(self, trial: Trial, formatter: Formatter, directory: Path) -> Any:
@@ -445,6 +470,10 @@ class Experiment:
                 f"Experiment.resume({str(self.directory)!r}).run(), or `lightning-nas resume {self.directory}`"
             )
 
-    def _last_failure(self) -> str:
-        failed = [trial for trial in self.trials if trial.status is Status.FAILED]
-        return f"trial {failed[-1].number} failed with {failed[-1].reason}" if failed else ""
+    def _common_failure(self) -> str:
+        trial, count = commonest(self.trials)
+        if trial is None:
+            return ""
+        others = f", as {count - 1} others did" if count > 2 else ", as another did" if count == 2 else ""
+        place = place_of(trial)
+        return f"trial {trial.number} failed with {trial.reason}{f' in {place}' if place else ''}{others}"

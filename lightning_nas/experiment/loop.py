@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,6 +52,7 @@ class Plan:
     max_trials: int | None
     max_duration_s: float | None
     max_consecutive_failures: int | None
+    retries: int = 0
     begins_with_search: bool = False
     lag: int = 0
     is_constrained: bool = False
@@ -88,6 +89,7 @@ class Loop:
         self._silent: set[int] = set()  # running, but without a report in this attempt
         self._ends: dict[int, tuple[Status, str]] = {}  # running, but told to stop: as what, and why
         self._tidying: Tidying | None = None
+        self._crashes: Counter[int] = Counter()  # by trial
         self._failures = 0
         self._unscored = 0  # trials that ended without the objective, while none had it
         self._is_exhausted = False
@@ -214,6 +216,8 @@ class Loop:
         if self._waiting:
             trial = self.trials[self._waiting.popleft()]
             reason = trial.reason if trial.started is None else "taken up again"
+            if self._crashes[trial.number]:
+                reason = f"attempt {self._crashes[trial.number] + 1}"
             return self._granted(replace(trial, status=Status.RUNNING, reason=reason))
         number = self._held()
         if number is not None:
@@ -352,8 +356,24 @@ class Loop:
         status = statuses[decision]
         return status, f"{status.value} by {type(rule).__name__} at step {trial.steps - 1}"
 
+    def _retry(self, number: int, reason: str | None) -> None:
+        """Lets a trial whose attempt the machine ended go on as soon as there is room."""
+        self._running.discard(number)
+        self._silent.discard(number)
+        self._waiting.append(number)
+        trial = self.trials[number] = _broken_off(self.trials[number], f"{reason} Runs again.")
+        self._store.write(trial)
+        self._display.show(self.trials, trial)
+
     def _finish(self, outcome: Outcome) -> None:
         number = outcome.number
+        if outcome.is_crash and number not in self._ends:
+            self._crashes[number] += 1
+            if self._crashes[number] <= self._plan.retries:
+                self._retry(number, outcome.reason)
+                return
+            if self._crashes[number] > 1:
+                outcome = replace(outcome, reason=f"{outcome.reason} Attempts: {self._crashes[number]}.")
         trial = self._judge(outcome)
         finished = None if trial.status is Status.PAUSED else time.time()
         trial = replace(trial, finished=finished, artifacts=self._artifacts(number))
@@ -420,10 +440,7 @@ class Loop:
             if status is Status.PAUSED:
                 trial = _paused(self.trials[number], reason)
             else:
-                reason = "the search broke off; runs again on resume"
-                trial = replace(self.trials[number], status=Status.PAUSED, reason=reason)
-                if trial.is_held:  # it was told to go on
-                    trial = replace(trial, budget=trial.steps + 1)
+                trial = _broken_off(self.trials[number], "the search broke off; runs again on resume")
             self.trials[number] = trial
             with contextlib.suppress(StoreError):  # the next driver finds it running, which is as good
                 self._store.write(trial)
@@ -441,3 +458,9 @@ def _paused(trial: Trial, reason: str) -> Trial:
         score=last.score,
         budget=trial.steps,
     )
+
+
+def _broken_off(trial: Trial, reason: str) -> Trial:
+    """`trial` as it waits to be run again, which its stopping rule has no say in."""
+    trial = replace(trial, status=Status.PAUSED, reason=reason)
+    return replace(trial, budget=trial.steps + 1) if trial.is_held else trial
