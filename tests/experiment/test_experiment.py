@@ -183,7 +183,7 @@ def test_a_hopeless_search_is_given_up_with_the_reason_and_can_go_on(tmp_path: P
 
     with pytest.raises(
         ExperimentError,
-        match=r"the last 3 trials all failed: trial 2 failed with FileNotFoundError: data.npz in .*py:\d+, as 2 others did; when",
+        match=r"the last 3 trials all failed: trial 2 failed with FileNotFoundError: data.npz in .*py:\d+, as 2 others",
     ):
         make(tmp_path, fail, max_consecutive_failures=3, max_trials=9).run()
     exp = make(tmp_path, distance, max_consecutive_failures=3, max_trials=9).run()
