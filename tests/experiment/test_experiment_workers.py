@@ -236,6 +236,64 @@ def test_threads_may_report_at_the_same_time(tmp_path: Path) -> None:
     assert metrics_of(report_in_threads, tmp_path, 2) == [{"default": 80}] * 2
 
 
+def test_in_this_process_other_threads_are_told_that_they_cannot_report(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def report_in_a_thread(candidate, report):
+        def once():
+            try:
+                report(0, {"x": 1.0})
+            except RuntimeError as error:
+                told.append(str(error))
+
+        thread = threading.Thread(target=once)
+        thread.start()
+        thread.join()
+        return 1.0
+
+    search = Experiment(
+        {"x": Float(0, 1)},
+        Evaluates(report_in_a_thread),
+        Random(),
+        directory=tmp_path,
+        max_trials=1,
+        runner="inprocess",
+        progress=False,
+    )
+    assert search.run().trials[0].metrics == {"default": 1.0}
+    assert told == [
+        "With runner='inprocess' a trial must report from the thread that its evaluator was called in."
+    ]
+
+
+@pytest.mark.slow
+def test_a_killed_server_costs_an_attempt_of_the_running_trials_and_is_replaced(tmp_path: Path) -> None:
+    def sleep(candidate, report):
+        report(0, {"pid": os.getpid()})
+        time.sleep(0 if candidate.number else 60)
+        return {"server": os.getppid()}
+
+    pids: list[int] = []
+
+    def note(number, step, metrics):
+        pids.append(int(metrics["pid"]))
+        return True
+
+    with warm(sleep, tmp_path) as runner:
+        server = run(runner, [job(tmp_path, 1)])[1].metrics["server"]
+        runner.submit(job(tmp_path, 0))
+        while len(pids) < 2:
+            runner.poll(0.1, note)
+        os.kill(int(server), signal.SIGKILL)
+        outcomes = []
+        while not outcomes:
+            outcomes = runner.poll(0.1, note)
+        assert (outcomes[0].metrics, outcomes[0].is_crash) == (None, True)
+        assert run(runner, [job(tmp_path, 2)])[2].metrics["server"] != server
+    status = Path(f"/proc/{pids[1]}/status")  # killed, though perhaps not yet waited for
+    assert not status.exists() or "\nState:\tZ" in status.read_text()
+
+
 def test_a_fork_that_comes_back_or_reports_does_not_speak_for_the_trial(tmp_path: Path) -> None:
     def fork(candidate, report):
         pid = os.fork()
