@@ -363,7 +363,7 @@ class Loop:
         self._waiting.append(number)
         trial = self.trials[number] = _broken_off(self.trials[number], f"{reason} Runs again.")
         self._store.write(trial)
-        self._display.show(self.trials, trial)
+        self._display.say(f"Trial {number}: {trial.reason}")
 
     def _finish(self, outcome: Outcome) -> None:
         number = outcome.number

@@ -135,17 +135,17 @@ def _settings_kept() -> Iterator[None]:
     path = list(sys.path)
     torch = sys.modules.get("torch")
     if torch is not None:
-        dtype, precision = torch.get_default_dtype(), torch.get_float32_matmul_precision()
-        is_deterministic, warns = (
-            torch.are_deterministic_algorithms_enabled(),
-            torch.is_deterministic_algorithms_warn_only_enabled(),
-        )
+        threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+        precision = torch.get_float32_matmul_precision()
+        is_deterministic = torch.are_deterministic_algorithms_enabled()
+        warns = torch.is_deterministic_algorithms_warn_only_enabled()
     try:
         yield
     finally:
         sys.path[:] = path
         if torch is not None:
             torch.set_grad_enabled(True)
+            torch.set_num_threads(threads)
             torch.set_default_dtype(dtype)
             torch.set_float32_matmul_precision(precision)
             torch.use_deterministic_algorithms(is_deterministic, warn_only=warns)

@@ -57,8 +57,8 @@ class ProcessRunner:
 
     With `reuse` a process takes one trial after another, and is replaced after a trial that failed, or
     that left threads or processes behind. Each trial has the evaluator as it was sent, new seeds, its own
-    output file, the driver's environment and folder, freed memory, and torch's default type, precision
-    and determinism as they were. It shares with those before it: imported modules with their globals and
+    output file, the driver's environment and folder, freed memory, and torch's default type, precision,
+    threads and determinism as they were. It shares with those before it: imported modules with their globals and
     whatever was patched in them, signal handlers, filters of warnings, loggers, open files, and the CUDA context.
 
     A trial's process that leaves its process group (`setsid`) is out of reach; it costs nothing but itself.
