@@ -49,6 +49,7 @@ class ProcessRunner:
         concurrency: trials at the same time; each gets its share of the cores for torch.
         directory: an existing folder for the file through which `work` is sent.
         gpus: values of CUDA_VISIBLE_DEVICES, dealt out to the trials in turn; left alone if empty.
+        preload: modules that the server imports; None: torch and Lightning.
 
     Raises:
         ExperimentError: if `work` cannot be pickled.
@@ -56,14 +57,21 @@ class ProcessRunner:
 
     runs_here = False
 
-    def __init__(self, work: Work, concurrency: int, directory: Path, gpus: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        work: Work,
+        concurrency: int,
+        directory: Path,
+        gpus: Sequence[str] = (),
+        preload: Sequence[str] | None = None,
+    ) -> None:
         self._work = directory / ".work.pkl"
         self._slots = set(range(concurrency))
         self._threads = max(1, _cores() // concurrency)
         self._gpus = gpus
         self._running: dict[int, _Running] = {}
         _send(work, self._work)
-        self._context = _context()
+        self._context = _context(preloaded() if preload is None else preload)
 
     @property
     def free(self) -> int:
@@ -164,16 +172,18 @@ class ProcessRunner:
         self._slots.add(running.slot)
 
 
-def _context() -> Any:
-    """The way processes are made, with a server that is already importing where there is one."""
+def preloaded() -> tuple[str, ...]:
+    """What nearly every trial imports: torch, and Lightning under the name that is in use here."""
+    return "torch", "lightning.pytorch" if "lightning.pytorch" in sys.modules else "pytorch_lightning"
+
+
+def _context(preload: Sequence[str]) -> Any:
+    """The way processes are made, with a server that is already importing `preload` where there is one."""
     # On macOS system libraries start threads that do not survive a fork.
     if sys.platform == "darwin" or "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    root = "lightning.pytorch" if "lightning.pytorch" in sys.modules else "pytorch_lightning"
-    context.set_forkserver_preload(
-        ["lightning_nas.experiment.runners.preload", child.__name__, "torch", root]
-    )
+    context.set_forkserver_preload(["lightning_nas.experiment.runners.preload", child.__name__, *preload])
     # Its first process, which waits until it has imported all that: the first trial does not.
     first = context.Process(target=_nothing)
     with _hidden_main():
