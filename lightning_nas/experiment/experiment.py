@@ -20,7 +20,7 @@ from lightning_nas.experiment.loop import Ending, Loop, Plan
 from lightning_nas.experiment.model import model_and_space, with_graph_keys
 from lightning_nas.experiment.one_shot import Derived, is_one_shot
 from lightning_nas.experiment.one_shot import check as check_one_shot
-from lightning_nas.experiment.runners import InProcessRunner, ProcessRunner, Runner, Work
+from lightning_nas.experiment.runners import InProcessRunner, ProcessRunner, Ray, RayRunner, Runner, Work
 from lightning_nas.experiment.settings import check_at_least, fitted_rule, new_directory, seconds
 from lightning_nas.experiment.store import DATABASE, SqliteStore, Store
 from lightning_nas.space import Domain, SearchSpace
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lightning_nas.stopping import StoppingRule
     from lightning_nas.strategies import Strategy
 
-RunnerName = Literal["processes", "inprocess"]
+RunnerName = Literal["processes", "inprocess", "ray"]
 Formatter = Literal["dict", "code", "onnx", "instance"]
 
 
@@ -55,13 +55,15 @@ class Experiment:
         max_trials: how many trials in all, failed ones included; None for no limit.
         max_duration: seconds, or text such as "90s", "30m", "1h" or "1h30m": no trial starts after the
             search has run so long in all; those that run then are waited for. None for no limit.
-        concurrency: trials at the same time, with runner="processes".
+        concurrency: trials at the same time, unless runner="inprocess"; with Ray also None, for as many as
+            there is room for.
         objective: the metric that counts. None: "default" if the evaluator gives it, else its only one.
         mode: "max" or "min"; None infers it from the metric's name (see `Objective`).
         seed: decides, with the number of a trial, what the strategy draws for it and what random,
             numpy and torch are seeded with in it.
         runner: "processes" runs each trial in a fresh process; "inprocess" runs one after another
-            in this one, for debugging.
+            in this one, for debugging; "ray", the address of a Ray cluster such as "ray://host:10001", or
+            `Ray(...)` with what a trial needs runs them on a cluster.
         stopping: a rule that may end trials early, at a report, or pause them and let them go on later
             (see `lightning_nas.stopping`). A trial that is still paused at the end stays so, with the
             metrics of its last report; it does not compete for `best`.
@@ -98,11 +100,11 @@ class Experiment:
         directory: str | Path | None = None,
         max_trials: int | None = 20,
         max_duration: str | float | None = None,
-        concurrency: int = 2,
+        concurrency: int | None = 2,
         objective: str | None = None,
         mode: Mode | None = None,
         seed: int = 0,
-        runner: RunnerName = "processes",
+        runner: RunnerName | str | Ray = "processes",
         stopping: StoppingRule | None = None,
         max_consecutive_failures: int | None = 10,
         export: bool = True,
@@ -110,8 +112,16 @@ class Experiment:
     ) -> None:
         check_at_least(1, concurrency=concurrency, max_consecutive_failures=max_consecutive_failures)
         check_at_least(0, max_trials=max_trials, seed=seed)
-        if runner not in ("processes", "inprocess"):
-            raise ValueError(f"`runner` must be 'processes' or 'inprocess', but got {runner!r}.")
+        cluster = Ray.named(runner)
+        if cluster is not None:
+            cluster.check_installed()
+        elif runner not in ("processes", "inprocess"):
+            raise ValueError(
+                "`runner` must be 'processes', 'inprocess', 'ray', an address like 'ray://host:10001' or Ray(...), but "
+                f"got {runner!r}."
+            )
+        elif concurrency is None:
+            raise ValueError(f"`concurrency` must be a number with runner={runner!r}; None is for Ray.")
         searches = is_one_shot(strategy)
         for role, thing, method in (
             ("evaluator", evaluator, "evaluate"),
@@ -311,7 +321,9 @@ class Experiment:
             self._settings["max_consecutive_failures"],
             self._one_shot is not None,
         )
-        store.begin_run(self._settings, environment())
+        runner = self._settings["runner"]
+        settings = {**self._settings, "runner": runner if isinstance(runner, str) else describe(runner)}
+        store.begin_run(settings, environment())
         loop = Loop(plan, store, display, interrupts)
         self._trials = loop.trials
         with display:
@@ -323,6 +335,9 @@ class Experiment:
         work = Work(self._arguments["evaluator"], self._model, self._one_shot)
         if self._settings["runner"] == "inprocess":
             return InProcessRunner(work)
+        cluster = Ray.named(self._settings["runner"])
+        if cluster is not None:
+            return RayRunner(work, self._settings["concurrency"], self.directory, cluster)
         gpus = visible_gpus()
         return ProcessRunner(
             work, self._settings["concurrency"], self.directory, gpus if len(gpus) > 1 else ()

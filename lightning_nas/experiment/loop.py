@@ -125,6 +125,8 @@ class Loop:
     def _run(self, runner: Runner) -> Ending:
         while self._interrupts.level < 2:
             ending = self._fill(runner)
+            if ending is None and not self._running:  # a cluster may have no room for now
+                ending = self._why_not_start()
             if ending is not None and not self._running:
                 return ending
             outcomes = runner.poll(_POLL_S, self._report)

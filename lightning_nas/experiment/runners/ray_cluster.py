@@ -25,7 +25,7 @@ from lightning_nas.experiment.runners.protocol import Job, Outcome, TrialReport,
 from lightning_nas.experiment.runners.ray_slot import Driver, Message, Slot
 
 _TOKEN = ".ray-driver"
-_START_S = 60.0  # for the slots that the cluster has room for
+_START_S = 30.0  # for the slots that the cluster has room for
 _STOP_S = 20.0  # for a slot to end its trial
 _ROOM_S = 5.0  # between two looks at how much room there is
 _REACH_S = 5.0  # for a server to answer
@@ -292,7 +292,7 @@ class RayRunner:
     def _lost(self, slot: _Slot, error: Exception) -> Iterator[Outcome]:
         """What follows from the end of a slot that nobody ended."""
         self._remove(slot)
-        cause = str(error).strip().splitlines()[-1].strip()
+        cause = str(error).strip().splitlines()[-1].strip().rstrip(".")
         if slot.node is None:
             self._start_failures += 1
             if self._start_failures >= _MAX_START_FAILURES:
@@ -303,9 +303,14 @@ class RayRunner:
         elif slot.job is not None and not slot.has_begun:
             self._unplaced.insert(0, slot.job)
         elif slot.job is not None:
-            alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
-            what = "Ray worker" if slot.node in alive else "node"
-            yield _crash(slot.job, f"The trial's {what} was lost ({cause}).")
+            yield _crash(slot.job, f"The trial's {self._what_happened(slot, error)} ({cause}).")
+
+    def _what_happened(self, slot: _Slot, error: Exception) -> str:
+        if slot.node not in {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}:
+            return "node was lost"
+        if isinstance(error, self._ray.exceptions.ActorUnavailableError):
+            return "node cannot be reached"  # Ray declares it dead only later, if it is
+        return "Ray worker died"
 
     def _remove(self, slot: _Slot) -> None:
         self._slots.remove(slot)
@@ -387,7 +392,8 @@ def _connected(address: str | None) -> Iterator[tuple[Any, bool]]:
             except Exception as error:
                 what = f"Ray at {address}" if address else "Ray"
                 cause = (str(error).strip().splitlines() or [""])[0]
-                raise ExperimentError(f"{what} cannot be used ({type(error).__name__}: {cause})") from error
+                hint = "" if os.environ.get("RAY_AUTH_MODE") else "; if it asks for a token, set RAY_AUTH_MODE=token"
+                raise ExperimentError(f"{what} cannot be used ({type(error).__name__}: {cause}){hint}.") from error
         try:
             yield ray, address is None
         finally:
@@ -407,7 +413,7 @@ def _check_reachable(address: str | None) -> None:
     except (OSError, OverflowError) as error:
         raise ExperimentError(
             f"There is no Ray at {address} ({error}); give the address of one that runs, or runner='ray' for this machine."
-        ) from error
+        ) from None
 
 
 @contextlib.contextmanager

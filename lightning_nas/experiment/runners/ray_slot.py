@@ -89,6 +89,8 @@ class Slot:
         self._attempt: _Attempt | None = None
         self._thread = threading.Thread(target=self._serve, daemon=True, name="trials")
         self._thread.start()
+        if self._shares_folder:
+            threading.Thread(target=self._end_with_the_driver, daemon=True, name="watch driver").start()
 
     def ready(self) -> tuple[str, bool]:
         """The node's id, and whether it sees the experiment's folder."""
@@ -167,17 +169,13 @@ class Slot:
         while self._runner.free == 0:  # the trial before has sent its outcome, but lingers
             self._runner.poll(_POLL_S, report)
         self._shipped = shipping.snapshot(attempt.job.directory)
-        self._shipped_at = looked_at = time.monotonic()
+        self._shipped_at = time.monotonic()
         self._runner.submit(attempt.job)
         while not attempt.is_cancelled:
             for outcome in self._runner.poll(_POLL_S, report):
                 self._ship(attempt)
                 attempt.messages.put(outcome)
                 return
-            if self._shares_folder and time.monotonic() > looked_at + _TOKEN_S:
-                looked_at = time.monotonic()
-                if not self._driver.is_seen():
-                    break
         self._runner.cancel(attempt.job.number)
 
     def _report(self, attempt: _Attempt, number: int, step: int, metrics: Mapping[str, float]) -> bool:
@@ -194,6 +192,17 @@ class Slot:
             attempt.ask(part)
         self._shipped = now
         self._shipped_at = time.monotonic()
+
+    def _end_with_the_driver(self) -> None:
+        """Ends this process, and with it its trial, once the folder is another driver's or nobody's.
+
+        Ray ends the actors of a driver that died, but those of its client only after 30 s: so that it can
+        connect again. By then the next driver may run the same trials in the same folders.
+        """
+        while self._driver.is_seen():
+            time.sleep(_TOKEN_S)
+        shutil.rmtree(self._home, ignore_errors=True)
+        os._exit(1)
 
     def _folder(self, number: int) -> Path:
         return self._home / "trials" / str(number)
