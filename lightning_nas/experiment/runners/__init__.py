@@ -5,4 +5,14 @@ from lightning_nas.experiment.runners.processes import ProcessRunner
 from lightning_nas.experiment.runners.protocol import Job, Outcome, Runner, TrialReport, Work
 from lightning_nas.experiment.runners.ray_cluster import Ray, RayRunner
 
-__all__ = ["InProcessRunner", "Job", "Outcome", "ProcessRunner", "Ray", "RayRunner", "Runner", "TrialReport", "Work"]
+__all__ = [
+    "InProcessRunner",
+    "Job",
+    "Outcome",
+    "ProcessRunner",
+    "Ray",
+    "RayRunner",
+    "Runner",
+    "TrialReport",
+    "Work",
+]

@@ -63,7 +63,9 @@ class Ray:
                 f"(cpus_per_trial={self.cpus_per_trial}, gpus_per_trial={gpus})."
             )
         if self.address is not None and not re.fullmatch(_ADDRESS, self.address):
-            raise ValueError(f"`address` must be like 'ray://host:10001' or 'host:6379', but got {self.address!r}.")
+            raise ValueError(
+                f"`address` must be like 'ray://host:10001' or 'host:6379', but got {self.address!r}."
+            )
 
     @staticmethod
     def named(runner: Any) -> Ray | None:
@@ -79,7 +81,9 @@ class Ray:
     def check_installed(self) -> None:
         """Raises ExperimentError if Ray is not there."""
         if importlib.util.find_spec("ray") is None:
-            raise ExperimentError("runner='ray' needs Ray, which is not installed: pip install 'lightning-nas[ray]'.")
+            raise ExperimentError(
+                "runner='ray' needs Ray, which is not installed: pip install 'lightning-nas[ray]'."
+            )
 
 
 @dataclass
@@ -392,8 +396,14 @@ def _connected(address: str | None) -> Iterator[tuple[Any, bool]]:
             except Exception as error:
                 what = f"Ray at {address}" if address else "Ray"
                 cause = (str(error).strip().splitlines() or [""])[0]
-                hint = "" if os.environ.get("RAY_AUTH_MODE") else "; if it asks for a token, set RAY_AUTH_MODE=token"
-                raise ExperimentError(f"{what} cannot be used ({type(error).__name__}: {cause}){hint}.") from error
+                hint = (
+                    ""
+                    if os.environ.get("RAY_AUTH_MODE")
+                    else "; if it asks for a token, set RAY_AUTH_MODE=token"
+                )
+                raise ExperimentError(
+                    f"{what} cannot be used ({type(error).__name__}: {cause}){hint}."
+                ) from error
         try:
             yield ray, address is None
         finally:
