@@ -1,4 +1,4 @@
-"""Ray: the suite of every runner on a cluster of two nodes, and what is Ray's own: nodes that are lost, or share no folder."""
+"""Ray: the suite of all runners on two nodes, and what is its own: nodes that die, or share no folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import pytest
 
 from lightning_nas import Experiment, Float, Ray, Status, strategies
 from lightning_nas.errors import ExperimentError
-from lightning_nas.experiment.runners import Job, Runner, RayRunner, Work, ray_cluster, shipping
+from lightning_nas.experiment.runners import Job, RayRunner, Runner, Work, ray_cluster, shipping
 from lightning_nas.testing.runners import Evaluates, RunnerSuite, ignore, job, reports_ten_times, run
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'lightning-nas[ray]'")
@@ -105,7 +105,7 @@ def test_cancelling_ends_a_trial_with_what_it_started_and_keeps_its_slot(
             return 1.0
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
         report(0, {"pid": child.pid})
-        child.wait()
+        return child.wait()
 
     pids: list[int] = []
 

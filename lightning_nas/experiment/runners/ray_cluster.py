@@ -327,8 +327,8 @@ def room(nodes: Sequence[Mapping[str, float]], needs: Mapping[str, float]) -> in
 
     A fraction of a GPU lies on one GPU; the same holds for no other resource.
 
-    >>> room([{"CPU": 8.0, "GPU": 2.0}, {"CPU": 2.0}], {"CPU": 1, "GPU": 0.4}), room([{"CPU": 8.0}], {"CPU": 3, "GPU": 0})
-    (4, 2)
+    >>> room([{"CPU": 8.0, "GPU": 2.0}, {"CPU": 2.0}], {"CPU": 1, "GPU": 0.4})
+    4
     """
 
     def on(node: Mapping[str, float]) -> int:
@@ -422,7 +422,8 @@ def _check_reachable(address: str | None) -> None:
         socket.create_connection((host, int(port)), _REACH_S).close()
     except (OSError, OverflowError) as error:
         raise ExperimentError(
-            f"There is no Ray at {address} ({error}); give the address of one that runs, or runner='ray' for this machine."
+            f"There is no Ray at {address} ({error}); give the address of one that runs, or runner='ray' to "
+            "start one here."
         ) from None
 
 
