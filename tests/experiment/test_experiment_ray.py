@@ -24,7 +24,12 @@ from lightning_nas.experiment.runners import Job, RayRunner, Runner, Work, ray_c
 from lightning_nas.testing.runners import Evaluates, RunnerSuite, ignore, job, reports_ten_times, run
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'lightning-nas[ray]'")
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_torch")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("without_torch"),
+    # Ray 2.40 does not close the logs of the nodes it starts.
+    pytest.mark.filterwarnings("ignore:unclosed file .*/ray/session:ResourceWarning"),
+]
 
 
 @pytest.fixture(scope="module")
