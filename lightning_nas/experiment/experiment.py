@@ -25,7 +25,7 @@ from lightning_nas.experiment.model import model_and_space, with_graph_keys
 from lightning_nas.experiment.one_shot import Derived, is_one_shot
 from lightning_nas.experiment.one_shot import check as check_one_shot
 from lightning_nas.experiment.requests import Inbox
-from lightning_nas.experiment.runners import InProcessRunner, ProcessRunner, Runner, Work
+from lightning_nas.experiment.runners import InProcessRunner, ProcessRunner, Ray, RayRunner, Runner, Work
 from lightning_nas.experiment.runners.gpus import check_per_trial
 from lightning_nas.experiment.settings import check_at_least, fitted_rule, new_directory, seconds
 from lightning_nas.experiment.store import DATABASE, SqliteStore, Store
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from lightning_nas.stopping import StoppingRule
     from lightning_nas.strategies import Strategy
 
-RunnerName = Literal["processes", "inprocess"]
+RunnerName = Literal["processes", "inprocess", "ray"]
 Formatter = Literal["dict", "code", "onnx", "instance"]
 
 
@@ -69,13 +69,15 @@ class Experiment:
         max_trials: how many trials in all, failed ones included; None for no limit.
         max_duration: seconds, or text such as "90s", "30m", "1h" or "1h30m": no trial starts after the
             search has run so long in all; those that run then are waited for. None for no limit.
-        concurrency: trials at the same time, with runner="processes".
+        concurrency: trials at the same time, unless runner="inprocess"; with Ray also None, for as many as
+            there is room for.
         objective: the metric that counts. None: "default" if the evaluator gives it, else its only one.
         mode: "max" or "min"; None infers it from the metric's name (see `Objective`).
         seed: decides, with the number of a trial, what the strategy draws for it and what random,
             numpy and torch are seeded with in it.
         runner: "processes" runs each trial in a fresh process; "inprocess" runs one after another
-            in this one, for debugging.
+            in this one, for debugging; "ray", the address of a Ray cluster such as "ray://host:10001", or
+            `Ray(...)` with what a trial needs runs them on a cluster.
         reuse: whether a process runs one trial after another, for trials of well under a second. Memory that
             leaks and what trials change in modules is then left to the next; see `ProcessRunner`.
         gpus_per_trial: GPUs that a trial has to itself, 2 being two of them; or 0.5, half of one: two trials
@@ -129,11 +131,11 @@ class Experiment:
         directory: str | Path | None = None,
         max_trials: int | None = 20,
         max_duration: str | float | None = None,
-        concurrency: int = 2,
+        concurrency: int | None = 2,
         objective: str | None = None,
         mode: Mode | None = None,
         seed: int = 0,
-        runner: RunnerName = "processes",
+        runner: RunnerName | str | Ray = "processes",
         reuse: bool = False,
         gpus_per_trial: float | None = None,
         retries: int = 1,
@@ -152,10 +154,20 @@ class Experiment:
         )
         check_at_least(0, max_trials=max_trials, seed=seed, lag=lag, retries=retries)
         check_per_trial(gpus_per_trial)
-        if runner not in ("processes", "inprocess"):
-            raise ValueError(f"`runner` must be 'processes' or 'inprocess', but got {runner!r}.")
-        if runner == "inprocess" and (reuse or gpus_per_trial is not None):
-            raise ValueError("`reuse` and `gpus_per_trial` are for runner='processes'.")
+        cluster = Ray.named(runner)
+        if cluster is not None:
+            cluster.check_installed()
+        elif runner not in ("processes", "inprocess"):
+            raise ValueError(
+                "`runner` must be 'processes', 'inprocess', 'ray', an address like 'ray://host:10001' or Ray(...), but "
+                f"got {runner!r}."
+            )
+        elif concurrency is None:
+            raise ValueError(f"`concurrency` must be a number with runner={runner!r}; None is for Ray.")
+        if runner != "processes" and (reuse or gpus_per_trial is not None):
+            raise ValueError(
+                "`reuse` and `gpus_per_trial` are for runner='processes'; Ray has a `gpus_per_trial` of its own."
+            )
         searches = is_one_shot(strategy)
         for role, thing, method in (
             ("evaluator", evaluator, "evaluate"),
@@ -384,7 +396,9 @@ class Experiment:
             bool(self._arguments["constraints"]),
             None if self._one_shot is not None else self._settings["keep_weights"],
         )
-        store.begin_run(self._settings, environment())
+        runner = self._settings["runner"]
+        settings = {**self._settings, "runner": runner if isinstance(runner, str) else describe(runner)}
+        store.begin_run(settings, environment())
         loop = Loop(plan, store, display, interrupts, inbox)
         self._trials = loop.trials
         with display:
@@ -397,6 +411,9 @@ class Experiment:
         work = Work(self._arguments["evaluator"], self._model, self._one_shot)
         if self._settings["runner"] == "inprocess":
             return InProcessRunner(work)
+        cluster = Ray.named(self._settings["runner"])
+        if cluster is not None:
+            return RayRunner(work, self._settings["concurrency"], self.directory, cluster)
         return ProcessRunner(
             work,
             self._settings["concurrency"],

@@ -161,6 +161,8 @@ class Loop:
         while self._interrupts.level < 2:
             self._inbox.serve(self)
             ending = self._fill()
+            if ending is None and not self._running:  # a cluster may have no room for now
+                ending = self._why_not_start()
             if ending is not None and not self._running:
                 return ending
             outcomes = runner.poll(_POLL_S, self._report)

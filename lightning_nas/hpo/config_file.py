@@ -27,12 +27,13 @@ from lightning_nas.hpo.config_keys import (
 )
 from lightning_nas.hpo.documents import ConfigError, Document, parse_document, read_document
 from lightning_nas.hpo.gpus import GPUs
+from lightning_nas.hpo.machines import FILE, Machine, MachineError, read_machines, write_cluster_file
 from lightning_nas.hpo.space_file import NNISpace, read_space
 from lightning_nas.hpo.tuners import MODES, CustomTuner, Tuned, TunerError, make_strategy
 from lightning_nas.trial import Mode
 
 if TYPE_CHECKING:
-    from lightning_nas.experiment import Experiment
+    from lightning_nas.experiment import Experiment, Ray
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class ExperimentConfig:
         max_duration_s: seconds; None for no limit.
         concurrency: trials at the same time.
         working_directory: where the experiment's folder is to be; None leaves it open.
+        machines: of NNI's remote platform; empty for trials on this machine.
+        gpus: what a trial needs on those machines; None if the file does not say.
     """
 
     name: str | None
@@ -62,6 +65,8 @@ class ExperimentConfig:
     max_duration_s: int | None
     concurrency: int
     working_directory: Path | None
+    machines: tuple[Machine, ...] = ()
+    gpus: float | None = None
 
 
 def read_config(path: str | Path, text: str | None = None) -> ExperimentConfig:
@@ -86,6 +91,9 @@ def load_experiment(
 ) -> Experiment:
     """The `Experiment` that a file of NNI's describes, ready to `run`.
 
+    A file with a list of remote machines is run on Ray: on the one of RAY_ADDRESS, or of `runner`. Without
+    either, a cluster file for `ray up` is written beside it.
+
     Args:
         path: of the file.
         directory: of the experiment; None takes the file's working directory and name, else
@@ -94,12 +102,14 @@ def load_experiment(
         changes: further arguments of `Experiment`, such as `seed`.
 
     Raises:
-        ConfigError: if the file is wrong.
+        ConfigError: if the file is wrong, or its machines are not reached yet; the message says how.
         ExperimentError: if the directory cannot be used or holds another experiment.
     """
     from lightning_nas.experiment import Experiment
 
     config = read_config(path, text)
+    if config.machines and "runner" not in changes:
+        changes = {**changes, "runner": _on_machines(Path(path), config)}
     if directory is None and config.working_directory is not None:
         directory = config.working_directory / (config.name or Path(path).stem)
     arguments: dict[str, Any] = {
@@ -113,6 +123,21 @@ def load_experiment(
         **changes,
     }
     return Experiment(config.space.space, config.evaluator, config.tuned.strategy, **arguments)
+
+
+def _on_machines(path: Path, config: ExperimentConfig) -> Ray:
+    """The Ray cluster that stands for the file's machines, once there is one."""
+    from lightning_nas.experiment import Ray
+
+    if os.environ.get("RAY_ADDRESS"):
+        return Ray(gpus_per_trial=config.gpus)
+    file = path.absolute().parent / FILE
+    is_new = write_cluster_file(file, config.name or path.stem, config.machines)
+    raise ConfigError(
+        f"{path}: its machines are reached through Ray; {file} {'is written' if is_new else 'is there'}: read it, "
+        f"start the cluster with `ray up {FILE}`, and give the same command again with "
+        f"RAY_ADDRESS=ray://{config.machines[0].host}:10001 in the environment."
+    )
 
 
 @dataclass(frozen=True)
@@ -161,6 +186,8 @@ class _Reader:
             self._duration(top, "max_duration"),
             self._count(top, "concurrency") or 1,
             self._path(top, "working_directory"),
+            self._machines(places),
+            self._gpu_share(places),
         )
 
     # -- sections ----------------------------------------------------------------------------------
@@ -224,7 +251,7 @@ class _Reader:
                         f"the platform {name} is not run from this file; use local, or give Experiment a runner for "
                         "several machines.",
                     )
-                if name != "local":
+                if name not in ("local", "remote"):
                     raise self._error(section["platform"].keys, f"there is no platform {name!r}; use local.")
 
     # -- the search --------------------------------------------------------------------------------
@@ -407,6 +434,8 @@ class _Reader:
     def _gpus(self, places: Mapping[str, _Setting], service: Mapping[str, _Setting]) -> GPUs | None:
         from lightning_nas.experiment.environment import visible_gpus
 
+        if self._is_remote(places):  # Ray deals them out there
+            return None
         number = self._count(places, "gpus", at_least=0)
         per_gpu = self._count(service, "trials_per_gpu") or 1
         if not number:
@@ -421,6 +450,27 @@ class _Reader:
         if number > len(indices):
             raise self._error(keys, f"trials need {number} GPUs, but there are {len(indices)} for them.")
         return GPUs(number, tuple(indices), per_gpu, self._switch(service, "use_active"))
+
+    def _is_remote(self, places: Mapping[str, _Setting]) -> bool:
+        return "platform" in places and str(places["platform"].value).lower() == "remote"
+
+    def _machines(self, places: Mapping[str, _Setting]) -> tuple[Machine, ...]:
+        if not self._is_remote(places):
+            return ()
+        if "machines" not in places:
+            raise self._error(places["platform"].keys, "the platform remote needs a machineList.")
+        value, keys = places["machines"].value, places["machines"].keys
+        try:
+            return read_machines(value)
+        except MachineError as error:
+            raise self._error((*keys, *error.keys), str(error)) from None
+
+    def _gpu_share(self, places: Mapping[str, _Setting]) -> float | None:
+        """The GPUs of a trial on a remote machine; a fraction where several trials share one."""
+        number = self._count(places, "gpus", at_least=0)
+        if number != 1:
+            return number
+        return 1 / min((machine.trials_per_gpu for machine in self._machines(places)), default=1)
 
     def _indices(self, service: Mapping[str, _Setting], visible: Sequence[str]) -> list[str]:
         if "gpu_indices" not in service:

@@ -71,6 +71,7 @@ class ProcessRunner:
         gpus_per_trial: how they are dealt out, see `gpus.shares`; there are no more trials at the same time
             than they have room for.
         reuse: whether processes are kept for further trials.
+        preload: modules that the server imports; None: torch and Lightning.
 
     Raises:
         ExperimentError: if `work` cannot be pickled, or there are too few GPUs.
@@ -86,6 +87,7 @@ class ProcessRunner:
         gpus: Sequence[str] = (),
         gpus_per_trial: float | None = None,
         reuse: bool = False,
+        preload: Sequence[str] | None = None,
     ) -> None:
         self._shares = shares(gpus, gpus_per_trial, concurrency)
         self._work = directory / ".work.pkl"
@@ -94,7 +96,7 @@ class ProcessRunner:
         self._workers: dict[int, _Worker] = {}  # by slot
         self._looked = time.monotonic()
         _send(work, self._work)
-        self._context = _context()
+        self._context = _context(preloaded() if preload is None else preload)
 
     @property
     def free(self) -> int:
@@ -229,16 +231,18 @@ class ProcessRunner:
                     output.cut(worker.job.directory)
 
 
-def _context() -> Any:
-    """The way processes are made, with a server that is already importing where there is one."""
+def preloaded() -> tuple[str, ...]:
+    """What nearly every trial imports: torch, and Lightning under the name that is in use here."""
+    return "torch", "lightning.pytorch" if "lightning.pytorch" in sys.modules else "pytorch_lightning"
+
+
+def _context(preload: Sequence[str]) -> Any:
+    """The way processes are made, with a server that is already importing `preload` where there is one."""
     # On macOS system libraries start threads that do not survive a fork.
     if sys.platform == "darwin" or "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    root = "lightning.pytorch" if "lightning.pytorch" in sys.modules else "pytorch_lightning"
-    context.set_forkserver_preload(
-        ["lightning_nas.experiment.runners.preload", child.__name__, "torch", root]
-    )
+    context.set_forkserver_preload(["lightning_nas.experiment.runners.preload", child.__name__, *preload])
     # Its first process, which waits until it has imported all that: the first trial does not.
     first = context.Process(target=_nothing)
     with _hidden_main():
