@@ -38,7 +38,7 @@ MEANING = {
 }
 WITHOUT_EFFECT = {
     "authorname", "description", "multithread", "versioncheck", "logcollection", "debug", "loglevel",
-    "tunergpuindices", "nnimanagerip", "experimenttype", "machinelist",
+    "tunergpuindices", "nnimanagerip", "experimenttype",
 }  # fmt: skip
 TRIAL = {"command": "command", "codedir": "code", "gpunum": "gpus"}
 SERVICE = {

@@ -20,6 +20,7 @@ import pytest
 
 from lightning_nas import Experiment, Float, Ray, Status, strategies
 from lightning_nas.errors import ExperimentError
+from lightning_nas.experiment import SqliteStore
 from lightning_nas.experiment.runners import Job, RayRunner, Runner, Work, ray_cluster, shipping
 from lightning_nas.testing.runners import Evaluates, RunnerSuite, ignore, job, reports_ten_times, run
 
@@ -187,7 +188,7 @@ def test_without_a_shared_folder_files_come_back_and_go_along_on_resume(
         again = Job(0, {}, folder, 0, resume_from=folder / "checkpoint")
         assert run(runner, [again])[0].metrics == {"default": 1.0}
     assert (folder / "checkpoint").read_text() == "further"
-    assert sorted(shipping.snapshot(folder)) == ["checkpoint", "output.log"]
+    assert sorted(shipping.snapshot(folder)) == ["checkpoint", "output.log", "pid"]
 
 
 def test_the_trials_of_a_killed_driver_end_with_it(cluster: SimpleNamespace, tmp_path: Path) -> None:
@@ -297,8 +298,10 @@ def test_a_node_is_lost_and_the_experiment_completes(cluster: SimpleNamespace, t
     ).run()
     assert len(nodes) == 2
     assert len(exp.trials) == 4
-    assert all(trial.status.is_final for trial in exp.trials)
-    lost = [trial for trial in exp.trials if trial.status is Status.FAILED]
+    assert [trial.status for trial in exp.trials] == [Status.COMPLETED] * 4
+    with closing(SqliteStore.open(exp.directory)) as store:
+        changes = [change for trial in exp.trials for change in store.changes(trial.number)]
+    lost = [change for change in changes if "Runs again" in (change.reason or "")]
     assert len(lost) == 1
     assert re.match(r"The trial's node (was lost|cannot be reached) \(", lost[0].reason)
     assert not (exp.directory / ".ray-driver").exists()
