@@ -166,6 +166,7 @@ def test_without_a_shared_folder_files_come_back_and_go_along_on_resume(
 
     def works(candidate, report):
         assert not str(candidate.directory).startswith(driver)
+        assert len(list(candidate.directory.parent.iterdir())) == 1  # nothing piles up on the node
         checkpoint = candidate.directory / "checkpoint"
         if candidate.resume_from is None:
             print("first attempt")
@@ -185,6 +186,7 @@ def test_without_a_shared_folder_files_come_back_and_go_along_on_resume(
         assert (folder / "checkpoint").read_bytes() == bytes(range(256)) * 80_000
         assert (folder / "output.log").read_text() == "first attempt\n"
         assert (folder / "logs" / "first").exists()
+        assert run(runner, [job(tmp_path, 1)])[1].metrics == {"default": 1.0}
         again = Job(0, {}, folder, 0, resume_from=folder / "checkpoint")
         assert run(runner, [again])[0].metrics == {"default": 1.0}
     assert (folder / "checkpoint").read_text() == "further"

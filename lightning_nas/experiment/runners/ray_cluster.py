@@ -377,7 +377,7 @@ def _token(directory: Path) -> Iterator[Driver]:
 @contextlib.contextmanager
 def _connected(address: str | None) -> Iterator[tuple[Any, bool]]:
     """The module `ray`, connected within the block, and whether its nodes are all there will be."""
-    environment = dict(os.environ)
+    before = _environment()
     try:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
@@ -409,8 +409,15 @@ def _connected(address: str | None) -> Iterator[tuple[Any, bool]]:
         finally:
             ray.shutdown()
     finally:
-        os.environ.clear()
-        os.environ.update(environment)
+        for name in _environment().keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def _environment() -> dict[str, str]:
+    """What Ray sets for itself when it is imported and started."""
+    names = [name for name in os.environ if name.startswith("RAY_") or name == "PYTHONBREAKPOINT"]
+    return {name: os.environ[name] for name in names}
 
 
 def _check_reachable(address: str | None) -> None:

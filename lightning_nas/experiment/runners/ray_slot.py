@@ -53,7 +53,7 @@ class Driver:
         """Whether the token is there and still this driver's."""
         try:
             return self.token.read_text() == self.secret
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             return False
 
 
@@ -168,6 +168,10 @@ class Slot:
         report = functools.partial(self._report, attempt)
         while self._runner.free == 0:  # the trial before has sent its outcome, but lingers
             self._runner.poll(_POLL_S, report)
+        if not self._shares_folder:  # what came back to the driver is needed here no more
+            for folder in self._folder(attempt.job.number).parent.glob("*"):
+                if folder != attempt.job.directory:
+                    shutil.rmtree(folder, ignore_errors=True)
         self._shipped = shipping.snapshot(attempt.job.directory)
         self._shipped_at = time.monotonic()
         self._runner.submit(attempt.job)
@@ -177,6 +181,8 @@ class Slot:
                 attempt.messages.put(outcome)
                 return
         self._runner.cancel(attempt.job.number)
+        if not self._shares_folder:
+            shutil.rmtree(attempt.job.directory, ignore_errors=True)
 
     def _report(self, attempt: _Attempt, number: int, step: int, metrics: Mapping[str, float]) -> bool:
         if time.monotonic() > self._shipped_at + _SHIP_S:
