@@ -74,7 +74,6 @@ class Digits(pl.LightningDataModule):
 """
 
 MAIN = """
-import contextlib
 import json
 from {lightning}.cli import LightningCLI
 from sweep_nets import Digits, Net
