@@ -27,13 +27,13 @@ from lightning_nas.hpo.config_keys import (
 )
 from lightning_nas.hpo.documents import ConfigError, Document, parse_document, read_document
 from lightning_nas.hpo.gpus import GPUs
-from lightning_nas.hpo.machines import FILE, Machine, MachineError, read_machines, write_cluster_file
+from lightning_nas.hpo.machines import Machine, MachineError, read_machines
 from lightning_nas.hpo.space_file import NNISpace, read_space
 from lightning_nas.hpo.tuners import MODES, CustomTuner, Tuned, TunerError, make_strategy
 from lightning_nas.trial import Mode
 
 if TYPE_CHECKING:
-    from lightning_nas.experiment import Experiment, Ray
+    pass
 
 
 @dataclass(frozen=True)
@@ -84,60 +84,6 @@ def read_config(path: str | Path, text: str | None = None) -> ExperimentConfig:
     """
     document = read_document(Path(path)) if text is None else parse_document(text, Path(path))
     return _Reader(document).read()
-
-
-def load_experiment(
-    path: str | Path, directory: str | Path | None = None, *, text: str | None = None, **changes: Any
-) -> Experiment:
-    """The `Experiment` that a file of NNI's describes, ready to `run`.
-
-    A file with a list of remote machines is run on Ray: on the one of RAY_ADDRESS, or of `runner`. Without
-    either, a cluster file for `ray up` is written beside it.
-
-    Args:
-        path: of the file.
-        directory: of the experiment; None takes the file's working directory and name, else
-            `runs/<date>-<time>`.
-        text: what the file held once; None reads it.
-        changes: further arguments of `Experiment`, such as `seed`.
-
-    Raises:
-        ConfigError: if the file is wrong, or its machines are not reached yet; the message says how.
-        ExperimentError: if the directory cannot be used or holds another experiment.
-    """
-    from lightning_nas.experiment import Experiment
-
-    config = read_config(path, text)
-    if config.machines and "runner" not in changes:
-        changes = {**changes, "runner": _on_machines(Path(path), config)}
-    if directory is None and config.working_directory is not None:
-        directory = config.working_directory / (config.name or Path(path).stem)
-    arguments: dict[str, Any] = {
-        "directory": directory,
-        "max_trials": config.max_trials,
-        "max_duration": config.max_duration_s,
-        "concurrency": config.concurrency,
-        "objective": "default",
-        "mode": config.mode,
-        "stopping": config.stopping,
-        **changes,
-    }
-    return Experiment(config.space.space, config.evaluator, config.tuned.strategy, **arguments)
-
-
-def _on_machines(path: Path, config: ExperimentConfig) -> Ray:
-    """The Ray cluster that stands for the file's machines, once there is one."""
-    from lightning_nas.experiment import Ray
-
-    if os.environ.get("RAY_ADDRESS"):
-        return Ray(gpus_per_trial=config.gpus)
-    file = path.absolute().parent / FILE
-    is_new = write_cluster_file(file, config.name or path.stem, config.machines)
-    raise ConfigError(
-        f"{path}: its machines are reached through Ray; {file} {'is written' if is_new else 'is there'}: read it, "
-        f"start the cluster with `ray up {FILE}`, and give the same command again with "
-        f"RAY_ADDRESS=ray://{config.machines[0].host}:10001 in the environment."
-    )
 
 
 @dataclass(frozen=True)
