@@ -98,7 +98,9 @@ def run_script(x: float, folder: Path) -> float:
         "NNI_EXP_ID": "experiment",
     }
     with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
-        subprocess.run("python trial.py", shell=True, check=True, cwd=HERE, env=environment, stdout=out, stderr=err)
+        subprocess.run(
+            "python trial.py", shell=True, check=True, cwd=HERE, env=environment, stdout=out, stderr=err
+        )
     last = (folder / ".nni" / "metrics").read_bytes().rsplit(b"ME", 1)[1]
     return float(json.loads(last[6:])["value"])
 

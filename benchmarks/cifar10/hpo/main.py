@@ -11,6 +11,7 @@ reports the accuracy on the test images instead.
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import sys
 import warnings
@@ -55,7 +56,7 @@ def network(name: str, num_classes: int = 10) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torchvision's own initialisation
         model: Any = getattr(torchvision.models, name)(weights=None, num_classes=num_classes)
-    family = name.rstrip("0123456789").partition("_")[0]
+    family = "".join(itertools.takewhile(str.isalpha, name))
     if family in ("resnet", "resnext"):
         model.conv1, model.maxpool = _conv3x3(model.conv1), nn.Identity()
     elif family == "densenet":
@@ -173,7 +174,12 @@ def parser() -> argparse.ArgumentParser:
         help="torchvision's folder, a folder with train/<class>/ and test/<class>/, a .npz of JPEG streams, or "
         "`digits`: 1,797 small images that come with lightning_nas",
     )
-    add("--held_out", default=0.1, type=float, help="share of the training images that judges; 0: test images do")
+    add(
+        "--held_out",
+        default=0.1,
+        type=float,
+        help="share of the training images that judges; 0: test images do",
+    )
     add("--train_examples", type=int, help="training images, held out ones included; all, if not given")
     add("--test_examples", type=int, help="test images; all, if not given")
     return result
