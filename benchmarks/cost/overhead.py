@@ -13,8 +13,8 @@ Lightning trial trains a linear layer for two batches of the digits. Each is run
                   ../cifar10/speed/nni_step.py says how to install it.
 
 One trial at a time; a trial's cost is the time from the end of one to the end of the next, so that starting a search
-is left out. A B C ... A B C ... in rounds; medians, quartiles and ratios to `alone`. On a busy machine look at the
-ratios, and at `load_average`.
+is left out. A B C ... A B C ... in rounds; medians and quartiles, and what comes on top of `alone`, by round. On a
+busy machine look at the quartiles and at `load_average`.
 
     python benchmarks/cost/overhead.py [--rounds 5] [--nni DIRECTORY] [--output benchmarks/cost/overhead.json]
 """
@@ -22,6 +22,7 @@ ratios, and at `load_average`.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import os
@@ -196,9 +197,9 @@ def with_nni(directory: Path, folder: Path) -> list[float]:
 def only_nni() -> None:
     """Writes down when the trials of a search by NNI's sequential engine ended."""
     import nni
+    from nni.mutable import ensure_frozen
     from nni.nas.evaluator import FunctionalEvaluator
     from nni.nas.experiment import NasExperiment, NasExperimentConfig
-    from nni.mutable import ensure_frozen
     from nni.nas.nn.pytorch import ModelSpace
     from nni.nas.strategy import Random
 
@@ -249,27 +250,31 @@ def ways(nni: Path | None) -> dict[str, dict[str, Callable[[Path], list[float]]]
     return found
 
 
-def measure(rounds: int, nni: Path | None) -> dict[str, dict[str, Any]]:
-    times: dict[tuple[str, str], list[float]] = {}
+def measure(rounds: int, nni: Path | None) -> dict[str, dict[str, list[list[float]]]]:
+    """The milliseconds of each trial, by kind of trial, way and round."""
+    times: dict[str, dict[str, list[list[float]]]] = {}
     for number in range(rounds):
         for trial, searches in ways(nni).items():
             for way, search in searches.items():
                 with tempfile.TemporaryDirectory() as folder:
                     ends = search(Path(folder))
-                times.setdefault((trial, way), []).extend((b - a) * 1e3 for a, b in pairwise(ends))
+                found = [(b - a) * 1e3 for a, b in pairwise(ends)]
+                times.setdefault(trial, {}).setdefault(way, []).append(found)
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-    results: dict[str, dict[str, Any]] = {}
-    for (trial, way), found in times.items():
-        median = statistics.median(found)
-        floor = statistics.median(times[trial, "alone"])
-        results.setdefault(trial, {})[way] = {
-            "ms": round(median, 2),
-            "quartiles_ms": [round(q, 2) for q in statistics.quantiles(found, n=4)[::2]],
-            "above_alone_ms": round(median - floor, 2),
-            "ratio_to_alone": round(median / floor, 3),
-            "trials": len(found),
-        }
-    return results
+    return times
+
+
+def summary(mine: list[list[float]], floor: list[list[float]]) -> dict[str, Any]:
+    """One way beside `alone`; differences and ratios are of one round's medians, then their median."""
+    medians = [(statistics.median(a), statistics.median(b)) for a, b in zip(mine, floor)]
+    every = sorted(itertools.chain(*mine))
+    return {
+        "ms": round(statistics.median(every), 2),
+        "quartiles_ms": [round(q, 2) for q in statistics.quantiles(every, n=4)[::2]],
+        "above_alone_ms": round(statistics.median(a - b for a, b in medians), 2),
+        "ratio_to_alone": round(statistics.median(a / b for a, b in medians), 3),
+        "medians_ms_by_round": [round(a, 2) for a, _ in medians],
+    }
 
 
 def main() -> None:
@@ -287,7 +292,12 @@ def main() -> None:
     if options.only_nni:
         only_nni()
         return
-    results = measure(options.rounds, options.nni and options.nni.resolve())
+    load = [os.getloadavg()[0]]
+    times = measure(options.rounds, options.nni and options.nni.resolve())
+    results = {
+        trial: {way: summary(found, rows["alone"]) for way, found in rows.items()}
+        for trial, rows in times.items()
+    }
     for trial, rows in results.items():
         print(f"\n| {trial} | ms per trial | quartiles | above alone | times alone |\n|---|---|---|---|---|")
         for way, row in rows.items():
@@ -303,7 +313,8 @@ def main() -> None:
         | ({"nni": "3.0"} if options.nni else {}),
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread",
-        "load_average": os.getloadavg()[0],
+        "trials_per_round": {"script": SCRIPT_TRIALS, "lightning": FITS},
+        "load_average": [*load, os.getloadavg()[0]],
         "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
     }
     options.output.write_text(json.dumps(described, indent=1) + "\n")

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-FOLDER = Path(__file__).resolve().parent
-sys.path.insert(0, str(FOLDER))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 from net import Net
 
+FOLDER = Path(__file__).resolve().parent
 settings = json.loads((FOLDER / "settings.json").read_text())
 images = torch.load(FOLDER / "images.pt", weights_only=True)
 start = torch.load(FOLDER / "start.pt", weights_only=True)

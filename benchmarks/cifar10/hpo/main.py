@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import random
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 import torchvision.models
@@ -118,8 +116,6 @@ def accuracy(model: nn.Module, batches: Batches) -> float:
 
 def main(args: argparse.Namespace) -> float:
     """Trains; the accuracy after the last epoch."""
-    random.seed(args.seed)
-    np.random.seed(args.seed)
     torch.manual_seed(args.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
