@@ -279,8 +279,8 @@ def test_a_killed_server_costs_an_attempt_of_the_running_trials_and_is_replaced(
         pids.append(int(metrics["pid"]))
         return True
 
-    with warm(sleep, tmp_path) as runner:
-        server = run(runner, [job(tmp_path, 1)])[1].metrics["server"]
+    with warm(sleep, tmp_path, concurrency=2) as runner:
+        server = run(runner, [job(tmp_path, 1)], note)[1].metrics["server"]
         runner.submit(job(tmp_path, 0))
         while len(pids) < 2:
             runner.poll(0.1, note)
