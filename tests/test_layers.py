@@ -49,6 +49,7 @@ SAME_LEVEL = {("nn", "mutables"), ("report", "trial")}
 
 # Third-party packages of single files, where the rest of their part must do without.
 EXTRA: dict[str, set[str]] = {
+    "lightning_nas.experiment.runners.ranks": {"torch"},
     "lightning_nas.mutables.chooser": {"executing"},
     "lightning_nas.strategies.cma_es": {"cmaes"},
     "lightning_nas.strategies.gp": {"optuna"},

@@ -25,6 +25,7 @@ from lightning_nas.experiment.one_shot import Derived, is_one_shot
 from lightning_nas.experiment.one_shot import check as check_one_shot
 from lightning_nas.experiment.requests import Inbox
 from lightning_nas.experiment.runners import InProcessRunner, ProcessRunner, Runner, Work
+from lightning_nas.experiment.runners.ranks import gpu_groups, ranks_of
 from lightning_nas.experiment.settings import check_at_least, fitted_rule, new_directory, seconds
 from lightning_nas.experiment.store import DATABASE, SqliteStore, Store
 from lightning_nas.experiment.tidying import DELETED
@@ -145,6 +146,7 @@ class Experiment:
         ):
             if isinstance(thing, type) or not callable(getattr(thing, method, None)):
                 raise TypeError(f"`{role}` must be an object with a method `{method}`, but got {thing!r}.")
+        self._ranks = ranks_of(evaluator, runner)
         self.directory = (new_directory() if directory is None else Path(directory)).absolute()
         self._model, own = model_and_space(model)
         self.space: SearchSpace = own if space is None else own | space
@@ -361,6 +363,7 @@ class Experiment:
             self._settings["lag"],
             bool(self._arguments["constraints"]),
             None if self._one_shot is not None else self._settings["keep_weights"],
+            self._ranks,
         )
         store.begin_run(self._settings, environment())
         loop = Loop(plan, store, display, interrupts, inbox)
@@ -375,10 +378,13 @@ class Experiment:
         work = Work(self._arguments["evaluator"], self._model, self._one_shot)
         if self._settings["runner"] == "inprocess":
             return InProcessRunner(work)
-        gpus = visible_gpus()
-        return ProcessRunner(
-            work, self._settings["concurrency"], self.directory, gpus if len(gpus) > 1 else ()
-        )
+        gpus, concurrency = visible_gpus(), self._settings["concurrency"]
+        if self._ranks > 1:
+            uses_gpus = not getattr(work.evaluator, "runs_on_cpu", False)
+            gpus = gpu_groups(gpus if uses_gpus else (), self._ranks, concurrency)
+        elif len(gpus) == 1:
+            gpus = []
+        return ProcessRunner(work, concurrency, self.directory, gpus)
 
     def _export(self, trial: Trial, formatter: Formatter, directory: Path) -> Any:
         if self._model is None:
