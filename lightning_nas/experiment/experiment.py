@@ -25,7 +25,7 @@ from lightning_nas.experiment.one_shot import Derived, is_one_shot
 from lightning_nas.experiment.one_shot import check as check_one_shot
 from lightning_nas.experiment.requests import Inbox
 from lightning_nas.experiment.runners import InProcessRunner, ProcessRunner, Runner, Work
-from lightning_nas.experiment.runners.ranks import gpu_groups, ranks_of
+from lightning_nas.experiment.runners.ranks import check_is_first, gpu_groups, ranks_of
 from lightning_nas.experiment.settings import check_at_least, fitted_rule, new_directory, seconds
 from lightning_nas.experiment.store import DATABASE, SqliteStore, Store
 from lightning_nas.experiment.tidying import DELETED
@@ -268,6 +268,7 @@ class Experiment:
                 with less than 100 MB free on its disk; or after `max_consecutive_failures` failures in a row.
                 What has finished is kept.
         """
+        check_is_first()
         folder.make(self.directory)
         runs_here = self._settings["runner"] == "inprocess"
         display = make_display(

@@ -179,7 +179,8 @@ def test_a_rank_that_is_killed_ends_the_trial_as_killed(tmp_path: Path) -> None:
     assert time.monotonic() - started < 30
 
 
-def test_ctrl_c_twice_leaves_no_process_behind(tmp_path: Path) -> None:
+def test_ctrl_c_twice_leaves_no_process_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_nas.experiment.runners.processes._TERM_S", 0.5)
     driver = os.getpid()
 
     @dataclass
@@ -308,6 +309,24 @@ def test_no_rank_outlives_another_that_was_killed(tmp_path: Path, number: int) -
     assert all(has_ended(int((tmp_path / "0" / f"pid-{each}").read_text())) for each in range(2))
 
 
+def test_a_custom_evaluator_says_how_many_processes_it_takes(tmp_path: Path) -> None:
+    @dataclass
+    class Mine:
+        ranks: Any
+
+        def evaluate(self, candidate: Any, report: Any) -> float:
+            torch.distributed.init_process_group("gloo")
+            total = torch.ones(())
+            torch.distributed.all_reduce(total)
+            return float(total)
+
+    space, settings = {"x": Categorical([1])}, {"objective": None, "max_trials": 1}
+    (trial,) = searched(tmp_path, Mine(2), space, **settings)
+    assert trial.metrics == {"default": 2.0}
+    with pytest.raises(ValueError, match="`ranks` must be an integer of at least 1, but got 2.5"):
+        searched(tmp_path, Mine(2.5), space, **settings)
+
+
 # -- one-shot search, tuning, GPUs -------------------------------------------------------------------
 
 
@@ -369,6 +388,15 @@ def test_a_trainer_that_would_start_the_script_again_is_refused(tmp_path: Path) 
     evaluator = LightningEvaluator(lambda model: Lit(0.1), trainer, train_dataloaders=data(8))
     (trial,) = searched(tmp_path, evaluator)
     assert "needs 2 processes, and would start the script again" in trial.reason
+
+
+def test_a_script_that_was_started_as_another_rank_runs_no_experiment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(ExperimentError, match=r"one of several processes \(LOCAL_RANK=1\)"):
+        searched(tmp_path / "exp", classification())
+    assert not (tmp_path / "exp").exists()
 
 
 @pytest.mark.parametrize(

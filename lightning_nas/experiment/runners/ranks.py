@@ -33,6 +33,20 @@ _END_S = 5.0  # for the others to end once rank 0 has
 _SHOWN_LINES, _SHOWN_BYTES = 30, 10_000  # of the output of a rank that died
 
 
+def check_is_first() -> None:
+    """Raises ExperimentError in a script that something has started as one of several ranks, but the first.
+
+    Such as Lightning, for a Trainer with several devices that a trial's own code has made.
+    """
+    rank = os.environ.get("LOCAL_RANK", "0")
+    if rank != "0":
+        raise ExperimentError(
+            f"This is one of several processes (LOCAL_RANK={rank}), but one process runs an experiment, and starts "
+            "those of its trials. Start it without torchrun; for trials on several devices give an evaluator such as "
+            "LightningEvaluator the Trainer's arguments, or one of your own an attribute `ranks`."
+        )
+
+
 def ranks_of(evaluator: Any, runner: str) -> int:
     """How many processes a trial of this evaluator takes: what it says in `ranks`, else 1.
 
