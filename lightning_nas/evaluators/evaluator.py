@@ -12,6 +12,9 @@ class Evaluator(Protocol):
 
     An evaluator holds settings and data, no progress, and can be pickled by cloudpickle, so that a trial
     may run in another process. `lightning_nas.testing.evaluators` holds the laws that each one keeps.
+
+    An evaluator that trains with several processes has an attribute `ranks`, their number. `evaluate` is then called
+    in each, with LOCAL_RANK, RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set; what rank 0 reports and returns counts.
     """
 
     def evaluate(self, candidate: Candidate, report: Report) -> Metrics:

@@ -24,6 +24,7 @@ from lightning_nas.evaluators.callback import ReportCallback, logged_metrics
 from lightning_nas.evaluators.loaders import loaders_restored
 from lightning_nas.evaluators.pausing import CHECKPOINT, trial_checkpoint
 from lightning_nas.evaluators.quiet import quiet
+from lightning_nas.evaluators.ranks import check_launch, ranks_in
 from lightning_nas.evaluators.roots import common_root, is_a
 from lightning_nas.report import current_sample, output_directory, resume_checkpoint, running
 from lightning_nas.trial import Candidate, Metrics, Report
@@ -88,6 +89,20 @@ class LightningEvaluator:
         if not (isinstance(epochs, int) and isinstance(every, int)) or any(n in arguments for n in others):
             return None
         return epochs // every if epochs >= every >= 1 else None
+
+    @property
+    def ranks(self) -> int:
+        """How many processes train a candidate together, by the Trainer's arguments; 1 for a function's Trainer.
+
+        Raises:
+            ValueError: if the arguments ask for several nodes.
+        """
+        return 1 if callable(self.trainer) else ranks_in(self.trainer)
+
+    @property
+    def runs_on_cpu(self) -> bool:
+        """Whether the Trainer's arguments say so."""
+        return not callable(self.trainer) and self.trainer.get("accelerator") == "cpu"
 
     def evaluate(self, candidate: Candidate, report: Report) -> Metrics:
         """Trains the candidate's model, from `candidate.resume_from` on if it is given.
@@ -164,6 +179,8 @@ class LightningEvaluator:
                 trainer.callbacks[:0] = callbacks
             # Now that the Trainer is made: `enable_checkpointing` is for the user's checkpoints.
             trainer.callbacks += last
+            if output_directory() is not None:
+                check_launch(trainer)
             _fit(trainer, module, ckpt_path=checkpoint, **data)
         return trainer
 

@@ -71,6 +71,16 @@ class Classification:
         """See `LightningEvaluator.max_steps`."""
         return self._evaluator.max_steps
 
+    @property
+    def ranks(self) -> int:
+        """See `LightningEvaluator.ranks`."""
+        return self._evaluator.ranks
+
+    @property
+    def runs_on_cpu(self) -> bool:
+        """See `LightningEvaluator.runs_on_cpu`."""
+        return self._evaluator.runs_on_cpu
+
     def evaluate(self, candidate: Candidate, report: Report) -> Metrics:
         """See `LightningEvaluator.evaluate`."""
         return self._evaluator.evaluate(candidate, report)
@@ -125,6 +135,16 @@ class Regression:
     def max_steps(self) -> int | None:
         """See `LightningEvaluator.max_steps`."""
         return self._evaluator.max_steps
+
+    @property
+    def ranks(self) -> int:
+        """See `LightningEvaluator.ranks`."""
+        return self._evaluator.ranks
+
+    @property
+    def runs_on_cpu(self) -> bool:
+        """See `LightningEvaluator.runs_on_cpu`."""
+        return self._evaluator.runs_on_cpu
 
     def evaluate(self, candidate: Candidate, report: Report) -> Metrics:
         """See `LightningEvaluator.evaluate`."""

@@ -27,6 +27,7 @@ from lightning_nas.experiment.one_shot import check as check_one_shot
 from lightning_nas.experiment.requests import Inbox
 from lightning_nas.experiment.runners import InProcessRunner, ProcessRunner, Ray, RayRunner, Runner, Work
 from lightning_nas.experiment.runners.gpus import check_per_trial
+from lightning_nas.experiment.runners.ranks import check_is_first, ranks_of
 from lightning_nas.experiment.settings import check_at_least, fitted_rule, new_directory, seconds
 from lightning_nas.experiment.store import DATABASE, SqliteStore, Store
 from lightning_nas.experiment.tidying import DELETED
@@ -175,6 +176,7 @@ class Experiment:
         ):
             if isinstance(thing, type) or not callable(getattr(thing, method, None)):
                 raise TypeError(f"`{role}` must be an object with a method `{method}`, but got {thing!r}.")
+        self._ranks = ranks_of(evaluator, runner)
         self.directory = (new_directory() if directory is None else Path(directory)).absolute()
         self._model, own = model_and_space(model)
         self.space: SearchSpace = own if space is None else own | space
@@ -299,6 +301,7 @@ class Experiment:
                 with less than 100 MB free on its disk; or after `max_consecutive_failures` failures in a row.
                 What has finished is kept.
         """
+        check_is_first()
         folder.make(self.directory)
         runs_here = self._settings["runner"] == "inprocess"
         display = make_display(
@@ -395,6 +398,7 @@ class Experiment:
             self._settings["lag"],
             bool(self._arguments["constraints"]),
             None if self._one_shot is not None else self._settings["keep_weights"],
+            self._ranks,
         )
         runner = self._settings["runner"]
         settings = {**self._settings, "runner": runner if isinstance(runner, str) else describe(runner)}
@@ -414,12 +418,20 @@ class Experiment:
         cluster = Ray.named(self._settings["runner"])
         if cluster is not None:
             return RayRunner(work, self._settings["concurrency"], self.directory, cluster)
+        gpus, gpus_per_trial = visible_gpus(), self._settings["gpus_per_trial"]
+        if (
+            gpus_per_trial is None
+            and self._ranks > 1
+            and gpus
+            and not getattr(work.evaluator, "runs_on_cpu", False)
+        ):
+            gpus_per_trial = self._ranks
         return ProcessRunner(
             work,
             self._settings["concurrency"],
             self.directory,
-            visible_gpus(),
-            self._settings["gpus_per_trial"],
+            gpus,
+            gpus_per_trial,
             self._settings["reuse"],
         )
 

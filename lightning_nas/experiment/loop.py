@@ -57,6 +57,7 @@ class Plan:
     lag: int = 0
     is_constrained: bool = False
     keep_weights: int | None = None
+    ranks: int = 1
 
 
 class Loop:
@@ -300,6 +301,7 @@ class Loop:
                 self._pausing is not None,
                 trial.budget,
                 trial.steps,
+                self._plan.ranks,
             )
         )
         self._display.show(self.trials, trial)

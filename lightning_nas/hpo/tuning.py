@@ -35,6 +35,12 @@ LENGTHS = {
 }
 """Arguments of the Trainer that decide how many reports a training makes."""
 
+COUNTS = {"devices", "num_nodes"}
+"""Arguments of the Trainer that decide how many processes train."""
+
+PLACES = COUNTS | {"accelerator", "strategy"}
+"""Those that decide it where there are several."""
+
 
 def tune(
     module: Callable[..., Any],
@@ -155,8 +161,27 @@ class TuningEvaluator:
     @property
     def max_steps(self) -> int | None:
         """See `LightningEvaluator.max_steps`; None if the Trainer's arguments that decide it are searched."""
-        searched = {name for role, name in self._routes.values() if role == "trainer"}
-        return None if searched & LENGTHS else self._evaluator({}).max_steps
+        return None if self._searched() & LENGTHS else self._evaluator({}).max_steps
+
+    @property
+    def ranks(self) -> int:
+        """See `LightningEvaluator.ranks`.
+
+        Raises:
+            ValueError: if arguments that decide it are searched.
+        """
+        ranks = self._evaluator({}).ranks
+        for name in sorted(self._searched() & (COUNTS if ranks == 1 else PLACES)):
+            raise ValueError(
+                f"`{name}` of the Trainer cannot be searched: a trial has its processes and GPUs before its sample "
+                "is looked at. Give it in `trainer`."
+            )
+        return ranks
+
+    @property
+    def runs_on_cpu(self) -> bool:
+        """See `LightningEvaluator.runs_on_cpu`."""
+        return self._evaluator({}).runs_on_cpu
 
     def evaluate(self, candidate: Candidate, report: Report) -> Metrics:
         """See `LightningEvaluator.evaluate`."""
@@ -174,6 +199,10 @@ class TuningEvaluator:
             val_dataloaders=with_arguments(self.val_dataloaders, data),
             datamodule=with_arguments(self.datamodule, data),
         )
+
+    def _searched(self) -> set[str]:
+        """The arguments of the Trainer that are."""
+        return {name for role, name in self._routes.values() if role == "trainer"}
 
     def _arguments(self, sample: Sample, role: str) -> dict[str, Any]:
         found = {label: route for label, route in self._routes.items() if route[0] == role}

@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+from lightning_nas.experiment.logs import OUTPUT
 from lightning_nas.experiment.runners import output
 from lightning_nas.experiment.runners.attempt import attempt, failed, seed_everything
 from lightning_nas.experiment.runners.protocol import Job, Outcome, Work
+from lightning_nas.experiment.runners.ranks import OUTPUT as OUTPUT_OF_RANK
+from lightning_nas.experiment.runners.ranks import Ranks, follow_lead, tell
+from lightning_nas.trial import Report
 
 PID = "pid"
 """The number of a trial's process, in the trial's folder."""
@@ -57,6 +61,8 @@ def main(connection: Connection, job: Job, surroundings: Surroundings, reuse: bo
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # so that the driver can end it with all it has started
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Before anything else: it forks.
+    ranks = Ranks(job, _follow, job, surroundings) if job.ranks > 1 else None
     threading.Thread(target=_end_with_the_driver, daemon=True, name="watch driver").start()
     if reuse:
         gc.freeze()  # else each collection goes through all of torch, for 0.2 s
@@ -64,9 +70,10 @@ def main(connection: Connection, job: Job, surroundings: Surroundings, reuse: bo
         while True:
             threads = set(threading.enumerate())
             with _settings_kept():
-                outcome = _run(connection, job, surroundings)
+                outcome = _run(connection, job, surroundings, ranks)
             if (
                 not reuse
+                or ranks is not None
                 or outcome.metrics is None
                 or set(threading.enumerate()) - threads
                 or _has_children()
@@ -77,19 +84,12 @@ def main(connection: Connection, job: Job, surroundings: Surroundings, reuse: bo
             job, surroundings = connection.recv()
 
 
-def _run(connection: Connection, job: Job, surroundings: Surroundings) -> Outcome:
+def _run(connection: Connection, job: Job, surroundings: Surroundings, ranks: Ranks | None) -> Outcome:
     """Runs one trial and sends its outcome."""
     pid = os.getpid()
-    if dict(os.environ) != surroundings.environment:
-        os.environ.clear()
-        os.environ.update(surroundings.environment)
-    if surroundings.folder is not None:
-        os.chdir(surroundings.folder)
-    output.redirect(job.directory)
+    _settle(job, surroundings, OUTPUT)
     with contextlib.suppress(OSError):  # it is there for people to look at
         (job.directory / PID).write_text(str(pid))
-    faulthandler.enable()
-    os.environ.setdefault("OMP_NUM_THREADS", str(surroundings.threads))  # if torch is yet to be loaded
 
     def report(step: int, metrics: Mapping[str, float]) -> bool:
         if os.getpid() != pid:
@@ -97,18 +97,50 @@ def _run(connection: Connection, job: Job, surroundings: Surroundings) -> Outcom
         connection.send((step, dict(metrics)))
         return bool(connection.recv())
 
-    try:
-        work = _load(surroundings.work)
-        _prepare_torch(surroundings)
-    except Exception as error:
-        outcome = failed(job.number, error)
-    else:
-        seed_everything(job.seed)
-        outcome = attempt(work, job, report)
+    if ranks is not None:
+        ranks.lead(connection.send)
+    outcome = _outcome(job, surroundings, report)
     if os.getpid() != pid:  # forked within the evaluator, and came all the way back
         os._exit(0)
+    if ranks is not None:
+        outcome = ranks.judge(outcome)
     connection.send(outcome)
     return outcome
+
+
+def _follow(rank: int, pipe: Connection, job: Job, surroundings: Surroundings) -> None:
+    """What happens in a rank other than 0: the same, but it has no say."""
+    threading.Thread(target=_end_with_the_driver, daemon=True, name="watch rank 0").start()
+    _settle(job, surroundings, OUTPUT_OF_RANK.format(rank))
+    follow_lead(rank, pipe, job)
+    tell(pipe, _outcome(job, surroundings, lambda step, metrics: True))
+
+
+def _settle(job: Job, surroundings: Surroundings, name: str) -> None:
+    """Makes a process that of a trial: its environment, its folder, and its output in the file `name`."""
+    if dict(os.environ) != surroundings.environment:
+        os.environ.clear()
+        os.environ.update(surroundings.environment)
+    if surroundings.folder is not None:
+        os.chdir(surroundings.folder)
+    output.redirect(job.directory, name)
+    faulthandler.enable()
+    os.environ.setdefault("OMP_NUM_THREADS", str(_threads(job, surroundings)))  # if torch is yet to be loaded
+
+
+def _threads(job: Job, surroundings: Surroundings) -> int:
+    return max(1, surroundings.threads // job.ranks)
+
+
+def _outcome(job: Job, surroundings: Surroundings, report: Report) -> Outcome:
+    """What comes of the trial in this process."""
+    try:
+        work = _load(surroundings.work)
+        _prepare_torch(job, surroundings)
+    except Exception as error:
+        return failed(job.number, error)
+    seed_everything(job.seed)
+    return attempt(work, job, report)
 
 
 def _load(path: Path) -> Work:
@@ -119,9 +151,9 @@ def _load(path: Path) -> Work:
     return work
 
 
-def _prepare_torch(surroundings: Surroundings) -> None:
+def _prepare_torch(job: Job, surroundings: Surroundings) -> None:
     if "torch" in sys.modules and "OMP_NUM_THREADS" not in surroundings.environment:
-        sys.modules["torch"].set_num_threads(surroundings.threads)
+        sys.modules["torch"].set_num_threads(_threads(job, surroundings))
     if surroundings.gpu_memory is not None:
         import torch
 

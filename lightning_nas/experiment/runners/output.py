@@ -14,11 +14,11 @@ _KEPT = 1 << 20  # of the beginning, when there is more than that
 _SHOWN_LINES, _SHOWN_BYTES = 50, 10_000  # of the output of a trial that crashed
 
 
-def redirect(directory: Path) -> None:
+def redirect(directory: Path, name: str = OUTPUT) -> None:
     """Sends what this process and its children print to a file, also what C code prints."""
     directory.mkdir(parents=True, exist_ok=True)
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # a trial before may have put others there
-    file = os.open(directory / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    file = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
         with contextlib.suppress(OSError, ValueError):  # it has been closed
             stream.flush()  # type: ignore[union-attr]

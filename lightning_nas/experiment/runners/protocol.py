@@ -62,6 +62,7 @@ class Job:
         resume_from: a checkpoint of an earlier attempt, or None.
         is_search: whether the trial is a one-shot search; its sample is empty then.
         may_pause, budget, steps: as in `Candidate`.
+        ranks: how many processes evaluate it together, as one trial.
     """
 
     number: int
@@ -73,6 +74,7 @@ class Job:
     may_pause: bool = False
     budget: int | None = None
     steps: int = 0
+    ranks: int = 1
 
 
 @dataclass(frozen=True)
