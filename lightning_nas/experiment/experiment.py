@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -12,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from lightning_nas.errors import ExperimentError, StoreError
 from lightning_nas.experiment import folder
 from lightning_nas.experiment.best import export_best, is_exported
+from lightning_nas.experiment.closing import say_how_it_ended
 from lightning_nas.experiment.constraints import Limits, Within
 from lightning_nas.experiment.description import Description, describe
-from lightning_nas.experiment.display import Display, make_display, metric_text
+from lightning_nas.experiment.display import Display, make_display
 from lightning_nas.experiment.ending import Ending
 from lightning_nas.experiment.environment import environment, visible_gpus
-from lightning_nas.experiment.failures import commonest, place_of
+from lightning_nas.experiment.failures import common_failure
 from lightning_nas.experiment.interrupts import Interrupts
-from lightning_nas.experiment.logs import last_words
 from lightning_nas.experiment.loop import Loop, Plan
 from lightning_nas.experiment.model import model_and_space, with_graph_keys
 from lightning_nas.experiment.one_shot import Derived, is_one_shot
@@ -34,7 +33,7 @@ from lightning_nas.experiment.tidying import DELETED
 from lightning_nas.space import Domain, SearchSpace
 from lightning_nas.stopping import PausingRule
 from lightning_nas.strategies import Constrained
-from lightning_nas.trial import Mode, Objective, Status, Trial, best
+from lightning_nas.trial import Mode, Objective, Trial, best
 
 if TYPE_CHECKING:
     from lightning_nas.evaluators import Evaluator
@@ -313,7 +312,9 @@ class Experiment:
                 ending = self._search(store, display, interrupts, inbox)
             if not ending.is_interrupted and not ending.is_full:
                 self._export_best(display)
-        self._say_how_it_ended(display, ending)
+        say_how_it_ended(
+            display, ending, self.directory, self.trials, self._objective, self._settings["keep_weights"]
+        )
         if interrupts.signal == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM)
         if ending.is_interrupted:
@@ -325,8 +326,8 @@ class Experiment:
             )
         if ending.is_hopeless:
             raise ExperimentError(
-                f"The search was given up, since {ending.text}: {self._common_failure()}; when that is mended, the "
-                "same call goes on."
+                f"The search was given up, since {ending.text}: {common_failure(self.trials)}; when that is mended, "
+                "the same call goes on."
             )
         return self
 
@@ -348,7 +349,7 @@ class Experiment:
         check_at_least(1, top_k=top_k)
         leaders = best(self.trials, top_k)
         if not leaders:
-            failure = self._common_failure()
+            failure = common_failure(self.trials)
             raise ExperimentError(
                 f"There is nothing to export from {self.directory}: no trial has completed"
                 + (f"; {failure}." if failure else ".")
@@ -472,37 +473,3 @@ class Experiment:
         best_folder = self.directory / folder.BEST
         for failure in export_best(self.directory, lambda f: self._export(leader, f, best_folder)):
             display.say(f"The best model was not exported as {failure}")
-
-    def _say_how_it_ended(self, display: Display, ending: Ending) -> None:
-        counts = Counter(trial.status.value for trial in self.trials)
-        numbers = ", ".join(f"{count} {status}" for status, count in counts.items())
-        display.failures(self.trials)
-        failed = [trial for trial in self.trials if trial.status is Status.FAILED]
-        if failed and (words := last_words(self.directory, failed[-1])):
-            display.say(words)
-        display.say(f"The search ended: {ending.text} ({numbers or 'no trials'}).")
-        tidied = sum(DELETED in trial.artifacts for trial in self.trials)
-        if tidied:
-            keep = self._settings["keep_weights"]
-            display.say(
-                f"Weights are kept of the best {keep} trials (keep_weights); those of {tidied} were deleted."
-            )
-        leader = self.best
-        if leader is not None:
-            display.say(
-                f"Best: trial {leader.number}, {metric_text(leader, self._objective)}; its files are in "
-                f"{self.directory / folder.BEST}"
-            )
-        if ending.is_interrupted:
-            display.say(
-                f"To go on, run the same script with directory={str(self.directory)!r}, or "
-                f"Experiment.resume({str(self.directory)!r}).run(), or `lightning-nas resume {self.directory}`"
-            )
-
-    def _common_failure(self) -> str:
-        trial, count = commonest(self.trials)
-        if trial is None:
-            return ""
-        others = f", as {count - 1} others did" if count > 2 else ", as another did" if count == 2 else ""
-        place = place_of(trial)
-        return f"trial {trial.number} failed with {trial.reason}{f' in {place}' if place else ''}{others}"

@@ -25,6 +25,16 @@ def commonest(trials: Sequence[Trial]) -> tuple[Trial | None, int]:
     return next(trial for trial in failed if _kind(trial) == kind), count
 
 
+def common_failure(trials: Sequence[Trial]) -> str:
+    """A phrase on the commonest failure, empty if none failed."""
+    trial, count = commonest(trials)
+    if trial is None:
+        return ""
+    others = f", as {count - 1} others did" if count > 2 else ", as another did" if count == 2 else ""
+    place = place_of(trial)
+    return f"trial {trial.number} failed with {trial.reason}{f' in {place}' if place else ''}{others}"
+
+
 def place_of(trial: Trial) -> str | None:
     """`file:line` where the exception of a failed trial was raised; None if no traceback tells."""
     frames = _FRAME.findall(trial.traceback or "")

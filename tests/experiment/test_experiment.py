@@ -513,7 +513,11 @@ def test_a_thread_may_run_an_experiment(tmp_path: Path) -> None:
         ({"seed": -1}, ValueError, "`seed` must be an integer of at least 0"),
         ({"max_duration": "1 hour"}, ValueError, "`max_duration` must be seconds, or text"),
         ({"mode": "best"}, ValueError, "`mode` must be 'max' or 'min', but got 'best'"),
-        ({"runner": "ray"}, ValueError, "`runner` must be 'processes' or 'inprocess', but got 'ray'"),
+        (
+            {"runner": "cloud"},
+            ValueError,
+            "`runner` must be 'processes', 'inprocess', 'ray', .* but got 'cloud'",
+        ),
         ({"strategy": Random}, TypeError, "`strategy` must be an object with a method `ask`, but got <class"),
         (
             {"strategy": "random"},
