@@ -85,7 +85,7 @@ class Outcome:
         reason: one line on why it failed.
         traceback: of the exception, or the end of the trial's output where there was none.
         sample: what a one-shot search derived; None for any other trial.
-        crashed: whether it failed because its process or its machine died, and not by what the evaluator raised.
+        is_crash: whether it was the machine that failed, its process or its node, and not the user's code.
     """
 
     number: int
@@ -93,7 +93,7 @@ class Outcome:
     reason: str | None = None
     traceback: str | None = None
     sample: Sample | None = None
-    crashed: bool = False
+    is_crash: bool = False
 
 
 class TrialReport(Protocol):

@@ -342,7 +342,7 @@ def room(nodes: Sequence[Mapping[str, float]], needs: Mapping[str, float]) -> in
 
 
 def _crash(job: Job, reason: str) -> Outcome:
-    return Outcome(job.number, reason=reason, crashed=True)
+    return Outcome(job.number, reason=reason, is_crash=True)
 
 
 def _pickled(work: Work) -> bytes:
