@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
@@ -428,12 +429,17 @@ class Loop:
     def _artifacts(self, number: int) -> dict[str, str]:
         """What is in a trial's folder, by paths relative to the experiment's."""
         place = folder.trial_folder(number)
+        directory = self._plan.directory / place
+        try:
+            there = set(os.listdir(directory))  # one look, where a search of short trials would notice many
+        except OSError:  # it has not begun
+            return {}
         found = {}
         for name, files in _ARTIFACTS.items():
-            there = (f"{place}/{file}" for file in files if (self._plan.directory / place / file).exists())
-            path = next(there, None)
-            if path is not None:
-                found[name] = path
+            for file in files:
+                if file.split("/")[0] in there and ("/" not in file or (directory / file).exists()):
+                    found[name] = f"{place}/{file}"
+                    break
         return found
 
     def _put_aside(self) -> None:

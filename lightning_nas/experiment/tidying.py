@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,7 +54,9 @@ class Tidying:
         trial = self._trials[number]
         place = self._directory / trial_folder(number)
         paths = {self._directory / trial.artifacts[name] for name in _HEAVY if name in trial.artifacts}
-        paths |= {path for path in place.rglob("*.ckpt") if path.is_file() and not path.is_symlink()}
+        for parent, _, names in os.walk(place):
+            checkpoints = (Path(parent, name) for name in names if name.endswith(".ckpt"))
+            paths |= {path for path in checkpoints if not path.is_symlink()}
         if not paths:
             return
         artifacts = {name: path for name, path in trial.artifacts.items() if name not in _HEAVY}
