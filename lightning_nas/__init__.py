@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lightning_nas.evaluators import ReportCallback as ReportCallback
     from lightning_nas.evaluators import TabularEvaluator as TabularEvaluator
     from lightning_nas.experiment import Experiment as Experiment
+    from lightning_nas.experiment import Ray as Ray
     from lightning_nas.mutables import fixed_arch as fixed_arch
     from lightning_nas.mutables import model_wrapper as model_wrapper
     from lightning_nas.oneshot import Darts as Darts
@@ -76,6 +77,7 @@ _NAMES = {
     "MetricError": "errors",
     "NASError": "errors",
     "Objective": "trial",
+    "Ray": "experiment",
     "Regression": "evaluators",
     "ReportCallback": "evaluators",
     "SampleError": "errors",

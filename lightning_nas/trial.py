@@ -209,7 +209,10 @@ class Objective:
             name = self.name_in(metrics)
         except MetricError:
             return None
-        return self.score(metrics) if math.isfinite(metrics[name]) else -math.inf
+        value = float(metrics[name])
+        if not math.isfinite(value):
+            return -math.inf
+        return value if self.direction(name) == "max" else -value
 
 
 def _names(metrics: Mapping[str, float]) -> str:

@@ -12,8 +12,13 @@ from types import SimpleNamespace
 
 import pytest
 
-# Set by pytest, by Lightning when it looks for a GPU and by torch when it first compiles.
-NOT_OURS = {"PYTEST_CURRENT_TEST", "PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR"}
+# Set by pytest, by Lightning when it looks for a GPU, by torch when it first compiles, by Ray when imported.
+NOT_OURS = {
+    "PYTEST_CURRENT_TEST",
+    "PYTORCH_NVML_BASED_CUDA_CHECK",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "RAY_CLIENT_MODE",
+}
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

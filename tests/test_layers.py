@@ -49,7 +49,10 @@ SAME_LEVEL = {("nn", "mutables"), ("report", "trial")}
 
 # Third-party packages of single files, where the rest of their part must do without.
 EXTRA: dict[str, set[str]] = {
+    "lightning_nas.experiment.runners.child": {"torch"},
     "lightning_nas.experiment.runners.ranks": {"torch"},
+    "lightning_nas.experiment.runners.ray_cluster": {"cloudpickle", "ray"},
+    "lightning_nas.experiment.runners.ray_slot": {"cloudpickle", "ray"},
     "lightning_nas.mutables.chooser": {"executing"},
     "lightning_nas.strategies.cma_es": {"cmaes"},
     "lightning_nas.strategies.gp": {"optuna"},

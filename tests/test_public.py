@@ -30,6 +30,7 @@ PUBLIC = [
     "MetricError",
     "NASError",
     "Objective",
+    "Ray",
     "Regression",
     "ReportCallback",
     "SampleError",

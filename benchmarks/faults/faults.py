@@ -10,7 +10,7 @@ what was there before and against the same search left alone:
 - other: trials whose sample, status or metrics differ from the undisturbed search's;
 - epochs: how many were trained in all, and how many an undisturbed search trains.
 
-    python benchmarks/faults/faults.py [--kills 200] [--seed 0] [--runners inprocess processes]
+    python benchmarks/faults/faults.py [--kills 200] [--seed 0] [--runners inprocess processes ray]
 
 Writes `faults.json` beside itself and ends with code 1 if anything was lost, counted twice, or differs.
 """

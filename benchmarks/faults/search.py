@@ -24,6 +24,7 @@ STRATEGIES = {
 RUNNERS: dict[str, dict[str, Any]] = {
     "inprocess": {"runner": "inprocess"},
     "processes": {"runner": "processes", "concurrency": 2},
+    "ray": {"runner": "ray", "concurrency": 2},
 }
 EPOCHS_BEGUN = "epochs.log"
 """In each trial's folder: a line for each epoch that was begun, in whatever attempt."""

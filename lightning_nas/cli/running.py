@@ -83,7 +83,7 @@ def _demo(options: argparse.Namespace) -> None:
 def _create(options: argparse.Namespace) -> None:
     from lightning_nas.experiment import folder
     from lightning_nas.hpo import load_experiment
-    from lightning_nas.hpo.kept_config import keep_config
+    from lightning_nas.hpo.config_experiment import keep_config
 
     # All that can be wrong with the file is said here, before anything is made.
     experiment = load_experiment(options.config, options.directory)
@@ -122,7 +122,7 @@ def _resume(options: argparse.Namespace) -> None:
 
 def _experiment(directory: Path, changes: dict[str, Any]) -> Experiment:
     from lightning_nas.experiment import Experiment
-    from lightning_nas.hpo.kept_config import resume_config
+    from lightning_nas.hpo.config_experiment import resume_config
 
     experiment = resume_config(directory, **changes)
     if experiment is None:

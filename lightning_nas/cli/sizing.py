@@ -55,33 +55,23 @@ def add(commands: Commands) -> None:
 
 
 def _profile(options: argparse.Namespace) -> None:
-    import numpy as np
-    import torch
     from rich.progress import track
 
     from lightning_nas.cli.reading import console, table
-    from lightning_nas.evaluators.cost import cost_of_sample
+    from lightning_nas.evaluators.cost import costs_of_space
 
     model = _load(options.space)
-    inputs = [torch.zeros(1, *shape) for shape in options.input]
-    rng = np.random.default_rng(options.seed)
-    is_small = model.space.size <= options.samples
-    samples = (
-        list(model.space.enumerate())
-        if is_small
-        else [model.space.sample(rng) for _ in range(options.samples)]
-    )
-    shown = track(samples, "Building", transient=True, disable=not sys.stderr.isatty())
+    size = model.space.size
+    total = min(size, options.samples)
+    drawn = costs_of_space(model, options.input, options.samples, options.seed)
     try:
-        costs = [cost_of_sample(model, sample, inputs) for sample in shown]
+        costs = list(track(drawn, "Building", total, transient=True, disable=not sys.stderr.isatty()))
     except (RuntimeError, ValueError, TypeError) as error:
-        shapes = " and ".join(str(tuple(each.shape)) for each in inputs) or "none"
+        shapes = " and ".join(map(str, options.input)) or "none"
         reason = str(error).strip().splitlines()[0]
         raise SpaceError(f"{options.space} does not run on inputs of shape {shapes}: {reason}") from error
-    which = (
-        f"all {len(costs)} networks" if is_small else f"{len(costs)} of {_number(model.space.size)} networks"
-    )
-    print(f"{options.space}: {which}, {len(model.space)} labels")
+    which = f"all {total} networks" if size == total else f"{total} of {_number(size)} networks"
+    print(f"{options.space}: {which}, {len(model.space)} label{'s' * (len(model.space) != 1)}")
     rows = []
     for measure, words in _MEASURES.items():
         values = [getattr(cost, measure) for cost in costs]
@@ -90,7 +80,7 @@ def _profile(options: argparse.Namespace) -> None:
             rows.append([measure, *numbers, words])
     columns = {"": "left", "least": "right", "median": "right", "most": "right", " ": "left"}
     console().print(table(columns, rows))
-    if not inputs:
+    if not options.input:
         print("With --input, such as --input 3,32,32, operations and memory are shown too.")
 
 
@@ -110,8 +100,6 @@ def _load(place: str) -> Blueprint:
     Raises:
         SpaceError: if there is none.
     """
-    from torch.nn import Module
-
     from lightning_nas.mutables import blueprint
 
     source, _, name = place.rpartition(":")
@@ -121,7 +109,8 @@ def _load(place: str) -> Blueprint:
         found: Any = _module(source)
         for part in name.split("."):
             found = getattr(found, part)
-        return blueprint(found() if callable(found) and not isinstance(found, Module) else found)
+        is_maker = isinstance(found, type) or (callable(found) and not hasattr(found, "forward"))
+        return blueprint(found() if is_maker else found)
     except (NASError, ImportError, AttributeError, TypeError, OSError) as error:
         raise SpaceError(f"There is no model space at {place}: {error}.".replace("..", ".")) from error
 

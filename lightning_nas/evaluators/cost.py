@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -58,6 +59,28 @@ def cost_of_sample(model: Blueprint, sample: Mapping[str, Any], inputs: Sequence
         with contextlib.suppress(NotImplementedError, RuntimeError), torch.device("meta"):
             return cost_of(model.build(sample), *inputs)
         return cost_of(model.build(sample), *inputs)  # its constructor reads numbers
+
+
+def costs_of_space(
+    model: Blueprint, shapes: Sequence[Sequence[int]] = (), most: int = 100, seed: int = 0
+) -> Iterator[Cost]:
+    """The costs of all networks of a space, or of `most` drawn at random where it has more.
+
+    Args:
+        model: the space.
+        shapes: of one example, for each tensor that `forward` takes; without them only parameters are counted.
+        most: how many networks.
+        seed: of the draws.
+
+    Raises:
+        Exception: what the networks raise on inputs of these shapes.
+    """
+    rng = np.random.default_rng(seed)
+    space = model.space
+    samples = space.enumerate() if space.size <= most else (space.sample(rng) for _ in range(most))
+    inputs = [torch.zeros(1, *shape) for shape in shapes]
+    for sample in samples:
+        yield cost_of_sample(model, sample, inputs)
 
 
 def count_macs(model: nn.Module, *inputs: Any) -> int:

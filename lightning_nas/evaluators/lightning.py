@@ -21,6 +21,7 @@ from torch import nn
 from lightning_nas.errors import MetricError
 from lightning_nas.evaluators.artifacts import Recorder
 from lightning_nas.evaluators.callback import ReportCallback, logged_metrics
+from lightning_nas.evaluators.loaders import loaders_restored
 from lightning_nas.evaluators.pausing import CHECKPOINT, trial_checkpoint
 from lightning_nas.evaluators.quiet import quiet
 from lightning_nas.evaluators.ranks import check_launch, ranks_in
@@ -163,7 +164,7 @@ class LightningEvaluator:
             "val_dataloaders": _made(self.val_dataloaders),
             "datamodule": _made(self.datamodule),
         }
-        with quiet():
+        with quiet(), loaders_restored():
             arguments, trainer = ({}, self.trainer()) if callable(self.trainer) else (self.trainer, None)
             things = [trainer, data["datamodule"]]
             # The user's callbacks and loggers tell which Lightning is in use where nothing else does.

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lightning_nas.experiment.failures import commonest
 from lightning_nas.trial import Objective, Status, Trial, best
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Display(Protocol):
         ...
 
     def failures(self, trials: Sequence[Trial]) -> None:
-        """Shows the trials that failed, if any, and the last one's traceback."""
+        """Shows the trials that failed, if any, and the commonest traceback."""
         ...
 
 
@@ -95,6 +96,7 @@ class Lines:
     def __init__(self, objective: Objective, max_trials: int | None) -> None:
         self._objective = objective
         self._limit = max_trials
+        self._done: set[int] | None = None
 
     def __enter__(self) -> Lines:
         return self
@@ -104,16 +106,20 @@ class Lines:
 
     def show(self, trials: Sequence[Trial], changed: Trial | None) -> None:
         """Prints `changed` if it has ended or is held."""
+        if self._done is None:  # counted once: there may be many thousands
+            self._done = {trial.number for trial in trials if _is_done(trial)}
         if changed is None or not _is_done(changed):
+            if changed is not None:
+                self._done.discard(changed.number)  # it goes on
             return
+        self._done.add(changed.number)
         total = f"/{self._limit}" if self._limit is not None else ""
-        done = sum(map(_is_done, trials))
         result = metric_text(changed, self._objective)
         if changed.is_held:
             when = f"after step {changed.steps - 1}"
         else:
             when, result = f"in {duration_text(changed.duration_s)}", changed.reason or result
-        line = f"[{done}{total}] trial {changed.number} {changed.status.value} {when}"
+        line = f"[{len(self._done)}{total}] trial {changed.number} {changed.status.value} {when}"
         print(f"{line}: {result}  {sample_text(changed)}", flush=True)
 
     def say(self, text: str) -> None:
@@ -317,11 +323,14 @@ def _print_failures(console: Console, trials: Sequence[Trial]) -> None:
     if len(failed) > _FAILED_ROWS:
         title += f"; the last {_FAILED_ROWS}:"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for column in ("trial", "reason", "sample"):
-        table.add_column(column, overflow="ellipsis", no_wrap=column != "reason")
+    table.add_column("trial", min_width=5)
+    table.add_column("reason", overflow="fold", min_width=min(40, console.width // 2))
+    table.add_column("sample", overflow="ellipsis", no_wrap=True, max_width=console.width // 3)
     for trial in failed[-_FAILED_ROWS:]:
         table.add_row(str(trial.number), Text(trial.reason or ""), Text(sample_text(trial)))
     console.print(table)
-    last = failed[-1]
-    if last.traceback:
-        console.print(Text(f"\nTrial {last.number}:\n{last.traceback.rstrip()}"))
+    common, count = commonest(failed)
+    if common is not None and common.traceback:
+        console.print(Text(f"\nTrial {common.number}:\n{common.traceback.rstrip()}"))
+        if count > 1:
+            console.print(Text(f"So failed {count} of the {len(failed)}."))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -12,27 +11,29 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from lightning_nas.errors import ExperimentError, StoreError
 from lightning_nas.experiment import folder
 from lightning_nas.experiment.best import export_best, is_exported
+from lightning_nas.experiment.closing import say_how_it_ended
 from lightning_nas.experiment.constraints import Limits, Within
 from lightning_nas.experiment.description import Description, describe
-from lightning_nas.experiment.display import Display, make_display, metric_text
+from lightning_nas.experiment.display import Display, make_display
 from lightning_nas.experiment.ending import Ending
 from lightning_nas.experiment.environment import environment, visible_gpus
+from lightning_nas.experiment.failures import common_failure
 from lightning_nas.experiment.interrupts import Interrupts
-from lightning_nas.experiment.logs import last_words
 from lightning_nas.experiment.loop import Loop, Plan
 from lightning_nas.experiment.model import model_and_space, with_graph_keys
 from lightning_nas.experiment.one_shot import Derived, is_one_shot
 from lightning_nas.experiment.one_shot import check as check_one_shot
 from lightning_nas.experiment.requests import Inbox
-from lightning_nas.experiment.runners import InProcessRunner, ProcessRunner, Runner, Work
-from lightning_nas.experiment.runners.ranks import check_is_first, gpu_groups, ranks_of
+from lightning_nas.experiment.runners import InProcessRunner, ProcessRunner, Ray, RayRunner, Runner, Work
+from lightning_nas.experiment.runners.gpus import check_per_trial
+from lightning_nas.experiment.runners.ranks import check_is_first, ranks_of
 from lightning_nas.experiment.settings import check_at_least, fitted_rule, new_directory, seconds
 from lightning_nas.experiment.store import DATABASE, SqliteStore, Store
 from lightning_nas.experiment.tidying import DELETED
 from lightning_nas.space import Domain, SearchSpace
 from lightning_nas.stopping import PausingRule
 from lightning_nas.strategies import Constrained
-from lightning_nas.trial import Mode, Objective, Status, Trial, best
+from lightning_nas.trial import Mode, Objective, Trial, best
 
 if TYPE_CHECKING:
     from lightning_nas.evaluators import Evaluator
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from lightning_nas.stopping import StoppingRule
     from lightning_nas.strategies import Strategy
 
-RunnerName = Literal["processes", "inprocess"]
+RunnerName = Literal["processes", "inprocess", "ray"]
 Formatter = Literal["dict", "code", "onnx", "instance"]
 
 
@@ -68,20 +69,32 @@ class Experiment:
         max_trials: how many trials in all, failed ones included; None for no limit.
         max_duration: seconds, or text such as "90s", "30m", "1h" or "1h30m": no trial starts after the
             search has run so long in all; those that run then are waited for. None for no limit.
-        concurrency: trials at the same time, with runner="processes".
+        concurrency: trials at the same time, unless runner="inprocess"; with Ray also None, for as many as
+            there is room for.
         objective: the metric that counts. None: "default" if the evaluator gives it, else its only one.
         mode: "max" or "min"; None infers it from the metric's name (see `Objective`).
         seed: decides, with the number of a trial, what the strategy draws for it and what random,
             numpy and torch are seeded with in it.
         runner: "processes" runs each trial in a fresh process; "inprocess" runs one after another
-            in this one, for debugging.
+            in this one, for debugging; "ray", the address of a Ray cluster such as "ray://host:10001", or
+            `Ray(...)` with what a trial needs runs them on a cluster.
+        reuse: whether a process runs one trial after another, for trials of well under a second. Memory that
+            leaks and what trials change in modules is then left to the next; see `ProcessRunner`.
+        gpus_per_trial: GPUs that a trial has to itself, 2 being two of them; or 0.5, half of one: two trials
+            share it, each with half of its memory; or 0, none. There are then no more trials at the same time
+            than there is room for. None deals several visible GPUs out in turn, without limits.
+        retries: how often a trial is run again, from its last checkpoint, after a crash of the machine: its
+            process killed or gone without a result, a worker or node lost. Each attempt is in the store's
+            `changes`. What the evaluator raises is no such crash, nor is a process that the system killed
+            because memory ran out, since both would happen again. Counted anew in each run.
         stopping: a rule that may end trials early, at a report, or pause them and let them go on later
             (see `lightning_nas.stopping`). A trial that is still paused at the end stays so, with the
             metrics of its last report; it does not compete for `best`.
         lag: hides from the strategy the results of the newest `lag` trials, finished or not, and waits for
             those of all others. The samples then do not depend on how fast trials are: any concurrency up
             to `lag + 1` gives the same, and with `lag = concurrency - 1` hardly a worker waits.
-        max_consecutive_failures: ends a hopeless search; None never does. Counted anew in each run.
+        max_consecutive_failures: ends a hopeless search, as do the first two trials if they lack the
+            objective; None never does. Counted anew in each run.
         keep_weights: how many of the best trials keep their weights and checkpoints; those of other trials
             are deleted when they have ended. None keeps all.
         export: whether the best model is also exported as code and ONNX when a search with a model
@@ -118,11 +131,14 @@ class Experiment:
         directory: str | Path | None = None,
         max_trials: int | None = 20,
         max_duration: str | float | None = None,
-        concurrency: int = 2,
+        concurrency: int | None = 2,
         objective: str | None = None,
         mode: Mode | None = None,
         seed: int = 0,
-        runner: RunnerName = "processes",
+        runner: RunnerName | str | Ray = "processes",
+        reuse: bool = False,
+        gpus_per_trial: float | None = None,
+        retries: int = 1,
         stopping: StoppingRule | None = None,
         lag: int = 0,
         max_consecutive_failures: int | None = 10,
@@ -136,9 +152,22 @@ class Experiment:
             max_consecutive_failures=max_consecutive_failures,
             keep_weights=keep_weights,
         )
-        check_at_least(0, max_trials=max_trials, seed=seed, lag=lag)
-        if runner not in ("processes", "inprocess"):
-            raise ValueError(f"`runner` must be 'processes' or 'inprocess', but got {runner!r}.")
+        check_at_least(0, max_trials=max_trials, seed=seed, lag=lag, retries=retries)
+        check_per_trial(gpus_per_trial)
+        cluster = Ray.named(runner)
+        if cluster is not None:
+            cluster.check_installed()
+        elif runner not in ("processes", "inprocess"):
+            raise ValueError(
+                "`runner` must be 'processes', 'inprocess', 'ray', an address like 'ray://host:10001' or Ray(...), but "
+                f"got {runner!r}."
+            )
+        elif concurrency is None:
+            raise ValueError(f"`concurrency` must be a number with runner={runner!r}; None is for Ray.")
+        if runner != "processes" and (reuse or gpus_per_trial is not None):
+            raise ValueError(
+                "`reuse` and `gpus_per_trial` are for runner='processes'; Ray has a `gpus_per_trial` of its own."
+            )
         searches = is_one_shot(strategy)
         for role, thing, method in (
             ("evaluator", evaluator, "evaluate"),
@@ -177,6 +206,9 @@ class Experiment:
             "concurrency": concurrency,
             "runner": runner,
             "lag": lag,
+            "reuse": reuse,
+            "gpus_per_trial": gpus_per_trial,
+            "retries": retries,
             "max_consecutive_failures": max_consecutive_failures,
             "keep_weights": keep_weights,
             "export": export,
@@ -280,7 +312,9 @@ class Experiment:
                 ending = self._search(store, display, interrupts, inbox)
             if not ending.is_interrupted and not ending.is_full:
                 self._export_best(display)
-        self._say_how_it_ended(display, ending)
+        say_how_it_ended(
+            display, ending, self.directory, self.trials, self._objective, self._settings["keep_weights"]
+        )
         if interrupts.signal == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM)
         if ending.is_interrupted:
@@ -292,8 +326,8 @@ class Experiment:
             )
         if ending.is_hopeless:
             raise ExperimentError(
-                f"The search was given up, since {ending.text}: {self._last_failure()}; when that is mended, the same "
-                "call goes on."
+                f"The search was given up, since {ending.text}: {common_failure(self.trials)}; when that is mended, "
+                "the same call goes on."
             )
         return self
 
@@ -315,7 +349,7 @@ class Experiment:
         check_at_least(1, top_k=top_k)
         leaders = best(self.trials, top_k)
         if not leaders:
-            failure = self._last_failure()
+            failure = common_failure(self.trials)
             raise ExperimentError(
                 f"There is nothing to export from {self.directory}: no trial has completed"
                 + (f"; {failure}." if failure else ".")
@@ -360,13 +394,16 @@ class Experiment:
             self._settings["max_trials"],
             self._max_duration_s,
             self._settings["max_consecutive_failures"],
+            self._settings["retries"],
             self._one_shot is not None,
             self._settings["lag"],
             bool(self._arguments["constraints"]),
             None if self._one_shot is not None else self._settings["keep_weights"],
             self._ranks,
         )
-        store.begin_run(self._settings, environment())
+        runner = self._settings["runner"]
+        settings = {**self._settings, "runner": runner if isinstance(runner, str) else describe(runner)}
+        store.begin_run(settings, environment())
         loop = Loop(plan, store, display, interrupts, inbox)
         self._trials = loop.trials
         with display:
@@ -379,13 +416,25 @@ class Experiment:
         work = Work(self._arguments["evaluator"], self._model, self._one_shot)
         if self._settings["runner"] == "inprocess":
             return InProcessRunner(work)
-        gpus, concurrency = visible_gpus(), self._settings["concurrency"]
-        if self._ranks > 1:
-            uses_gpus = not getattr(work.evaluator, "runs_on_cpu", False)
-            gpus = gpu_groups(gpus if uses_gpus else (), self._ranks, concurrency)
-        elif len(gpus) == 1:
-            gpus = []
-        return ProcessRunner(work, concurrency, self.directory, gpus)
+        cluster = Ray.named(self._settings["runner"])
+        if cluster is not None:
+            return RayRunner(work, self._settings["concurrency"], self.directory, cluster)
+        gpus, gpus_per_trial = visible_gpus(), self._settings["gpus_per_trial"]
+        if (
+            gpus_per_trial is None
+            and self._ranks > 1
+            and gpus
+            and not getattr(work.evaluator, "runs_on_cpu", False)
+        ):
+            gpus_per_trial = self._ranks
+        return ProcessRunner(
+            work,
+            self._settings["concurrency"],
+            self.directory,
+            gpus,
+            gpus_per_trial,
+            self._settings["reuse"],
+        )
 
     def _export(self, trial: Trial, formatter: Formatter, directory: Path) -> Any:
         if self._model is None:
@@ -424,33 +473,3 @@ class Experiment:
         best_folder = self.directory / folder.BEST
         for failure in export_best(self.directory, lambda f: self._export(leader, f, best_folder)):
             display.say(f"The best model was not exported as {failure}")
-
-    def _say_how_it_ended(self, display: Display, ending: Ending) -> None:
-        counts = Counter(trial.status.value for trial in self.trials)
-        numbers = ", ".join(f"{count} {status}" for status, count in counts.items())
-        display.failures(self.trials)
-        failed = [trial for trial in self.trials if trial.status is Status.FAILED]
-        if failed and (words := last_words(self.directory, failed[-1])):
-            display.say(words)
-        display.say(f"The search ended: {ending.text} ({numbers or 'no trials'}).")
-        tidied = sum(DELETED in trial.artifacts for trial in self.trials)
-        if tidied:
-            keep = self._settings["keep_weights"]
-            display.say(
-                f"Weights are kept of the best {keep} trials (keep_weights); those of {tidied} were deleted."
-            )
-        leader = self.best
-        if leader is not None:
-            display.say(
-                f"Best: trial {leader.number}, {metric_text(leader, self._objective)}; its files are in "
-                f"{self.directory / folder.BEST}"
-            )
-        if ending.is_interrupted:
-            display.say(
-                f"To go on, run the same script with directory={str(self.directory)!r}, or "
-                f"Experiment.resume({str(self.directory)!r}).run(), or `lightning-nas resume {self.directory}`"
-            )
-
-    def _last_failure(self) -> str:
-        failed = [trial for trial in self.trials if trial.status is Status.FAILED]
-        return f"trial {failed[-1].number} failed with {failed[-1].reason}" if failed else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lightning_nas.strategies import Strategy
 
 _POLL_S = 0.2
+_ENOUGH_UNSCORED = 2  # trials to see that the objective's name is wrong
 # What evaluators leave in a trial's folder, and what the trial's process does: the first that is there.
 # Lightning's `ModelCheckpoint(save_last=True)` writes the last of the checkpoints.
 _ARTIFACTS = {
@@ -51,6 +52,7 @@ class Plan:
     max_trials: int | None
     max_duration_s: float | None
     max_consecutive_failures: int | None
+    retries: int = 0
     begins_with_search: bool = False
     lag: int = 0
     is_constrained: bool = False
@@ -88,7 +90,9 @@ class Loop:
         self._silent: set[int] = set()  # running, but without a report in this attempt
         self._ends: dict[int, tuple[Status, str]] = {}  # running, but told to stop: as what, and why
         self._tidying: Tidying | None = None
+        self._crashes: Counter[int] = Counter()  # by trial
         self._failures = 0
+        self._unscored = 0  # trials that ended without the objective, while none had it
         self._is_exhausted = False
         # A clock that was set back must not make time.
         spent = sum(max(0.0, run["seen"] - run["started"]) for run in store.runs())
@@ -158,6 +162,8 @@ class Loop:
         while self._interrupts.level < 2:
             self._inbox.serve(self)
             ending = self._fill()
+            if ending is None and not self._running:  # a cluster may have no room for now
+                ending = self._why_not_start()
             if ending is not None and not self._running:
                 return ending
             outcomes = runner.poll(_POLL_S, self._report)
@@ -191,7 +197,9 @@ class Loop:
         plan, number = self._plan, len(self.trials)
         if self._interrupts.level > 0:
             return interrupted(self._is_told_to_stop)
-        if plan.max_consecutive_failures is not None and self._failures >= plan.max_consecutive_failures:
+        if plan.max_consecutive_failures is not None and (
+            self._failures >= plan.max_consecutive_failures or self._unscored >= _ENOUGH_UNSCORED
+        ):
             return hopeless(self._failures)
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return Ending("max_duration is over")
@@ -211,6 +219,8 @@ class Loop:
         if self._waiting:
             trial = self.trials[self._waiting.popleft()]
             reason = trial.reason if trial.started is None else "taken up again"
+            if self._crashes[trial.number]:
+                reason = f"attempt {self._crashes[trial.number] + 1}"
             return self._granted(replace(trial, status=Status.RUNNING, reason=reason))
         number = self._held()
         if number is not None:
@@ -350,8 +360,24 @@ class Loop:
         status = statuses[decision]
         return status, f"{status.value} by {type(rule).__name__} at step {trial.steps - 1}"
 
+    def _retry(self, number: int, reason: str | None) -> None:
+        """Lets a trial whose attempt the machine ended go on as soon as there is room."""
+        self._running.discard(number)
+        self._silent.discard(number)
+        self._waiting.append(number)
+        trial = self.trials[number] = _broken_off(self.trials[number], f"{reason} Runs again.")
+        self._store.write(trial)
+        self._display.say(f"Trial {number}: {trial.reason}")
+
     def _finish(self, outcome: Outcome) -> None:
         number = outcome.number
+        if outcome.is_crash and number not in self._ends:
+            self._crashes[number] += 1
+            if self._crashes[number] <= self._plan.retries:
+                self._retry(number, outcome.reason)
+                return
+            if self._crashes[number] > 1:
+                outcome = replace(outcome, reason=f"{outcome.reason} Attempts: {self._crashes[number]}.")
         trial = self._judge(outcome)
         finished = None if trial.status is Status.PAUSED else time.time()
         trial = replace(trial, finished=finished, artifacts=self._artifacts(number))
@@ -395,6 +421,8 @@ class Loop:
         except MetricError as error:
             if status is Status.STOPPED:
                 return trial
+            if self._best is None and self._objective.score_of_report(outcome.metrics) is None:
+                self._unscored += 1
             return replace(trial, status=Status.FAILED, reason=f"MetricError: {error}")
 
     def _artifacts(self, number: int) -> dict[str, str]:
@@ -416,10 +444,7 @@ class Loop:
             if status is Status.PAUSED:
                 trial = _paused(self.trials[number], reason)
             else:
-                reason = "the search broke off; runs again on resume"
-                trial = replace(self.trials[number], status=Status.PAUSED, reason=reason)
-                if trial.is_held:  # it was told to go on
-                    trial = replace(trial, budget=trial.steps + 1)
+                trial = _broken_off(self.trials[number], "the search broke off; runs again on resume")
             self.trials[number] = trial
             with contextlib.suppress(StoreError):  # the next driver finds it running, which is as good
                 self._store.write(trial)
@@ -437,3 +462,9 @@ def _paused(trial: Trial, reason: str) -> Trial:
         score=last.score,
         budget=trial.steps,
     )
+
+
+def _broken_off(trial: Trial, reason: str) -> Trial:
+    """`trial` as it waits to be run again, which its stopping rule has no say in."""
+    trial = replace(trial, status=Status.PAUSED, reason=reason)
+    return replace(trial, budget=trial.steps + 1) if trial.is_held else trial

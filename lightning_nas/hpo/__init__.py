@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_nas.hpo.command import CommandEvaluator as CommandEvaluator
-    from lightning_nas.hpo.config_file import load_experiment as load_experiment
+    from lightning_nas.hpo.config_experiment import load_experiment as load_experiment
     from lightning_nas.hpo.config_file import read_config as read_config
     from lightning_nas.hpo.documents import ConfigError as ConfigError
     from lightning_nas.hpo.space_file import NNISpace as NNISpace
@@ -39,7 +39,7 @@ _NAMES = {
     "get_next_parameter": "trial_api",
     "get_sequence_id": "trial_api",
     "get_trial_id": "trial_api",
-    "load_experiment": "config_file",
+    "load_experiment": "config_experiment",
     "make_strategy": "tuners",
     "merge_parameter": "trial_api",
     "read_config": "config_file",

@@ -27,12 +27,13 @@ from lightning_nas.hpo.config_keys import (
 )
 from lightning_nas.hpo.documents import ConfigError, Document, parse_document, read_document
 from lightning_nas.hpo.gpus import GPUs
+from lightning_nas.hpo.machines import Machine, MachineError, read_machines
 from lightning_nas.hpo.space_file import NNISpace, read_space
 from lightning_nas.hpo.tuners import MODES, CustomTuner, Tuned, TunerError, make_strategy
 from lightning_nas.trial import Mode
 
 if TYPE_CHECKING:
-    from lightning_nas.experiment import Experiment
+    pass
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class ExperimentConfig:
         max_duration_s: seconds; None for no limit.
         concurrency: trials at the same time.
         working_directory: where the experiment's folder is to be; None leaves it open.
+        machines: of NNI's remote platform; empty for trials on this machine.
+        gpus: what a trial needs on those machines; None if the file does not say.
     """
 
     name: str | None
@@ -62,6 +65,8 @@ class ExperimentConfig:
     max_duration_s: int | None
     concurrency: int
     working_directory: Path | None
+    machines: tuple[Machine, ...] = ()
+    gpus: float | None = None
 
 
 def read_config(path: str | Path, text: str | None = None) -> ExperimentConfig:
@@ -79,40 +84,6 @@ def read_config(path: str | Path, text: str | None = None) -> ExperimentConfig:
     """
     document = read_document(Path(path)) if text is None else parse_document(text, Path(path))
     return _Reader(document).read()
-
-
-def load_experiment(
-    path: str | Path, directory: str | Path | None = None, *, text: str | None = None, **changes: Any
-) -> Experiment:
-    """The `Experiment` that a file of NNI's describes, ready to `run`.
-
-    Args:
-        path: of the file.
-        directory: of the experiment; None takes the file's working directory and name, else
-            `runs/<date>-<time>`.
-        text: what the file held once; None reads it.
-        changes: further arguments of `Experiment`, such as `seed`.
-
-    Raises:
-        ConfigError: if the file is wrong.
-        ExperimentError: if the directory cannot be used or holds another experiment.
-    """
-    from lightning_nas.experiment import Experiment
-
-    config = read_config(path, text)
-    if directory is None and config.working_directory is not None:
-        directory = config.working_directory / (config.name or Path(path).stem)
-    arguments: dict[str, Any] = {
-        "directory": directory,
-        "max_trials": config.max_trials,
-        "max_duration": config.max_duration_s,
-        "concurrency": config.concurrency,
-        "objective": "default",
-        "mode": config.mode,
-        "stopping": config.stopping,
-        **changes,
-    }
-    return Experiment(config.space.space, config.evaluator, config.tuned.strategy, **arguments)
 
 
 @dataclass(frozen=True)
@@ -161,6 +132,8 @@ class _Reader:
             self._duration(top, "max_duration"),
             self._count(top, "concurrency") or 1,
             self._path(top, "working_directory"),
+            self._machines(places),
+            self._gpu_share(places),
         )
 
     # -- sections ----------------------------------------------------------------------------------
@@ -224,7 +197,7 @@ class _Reader:
                         f"the platform {name} is not run from this file; use local, or give Experiment a runner for "
                         "several machines.",
                     )
-                if name != "local":
+                if name not in ("local", "remote"):
                     raise self._error(section["platform"].keys, f"there is no platform {name!r}; use local.")
 
     # -- the search --------------------------------------------------------------------------------
@@ -407,6 +380,8 @@ class _Reader:
     def _gpus(self, places: Mapping[str, _Setting], service: Mapping[str, _Setting]) -> GPUs | None:
         from lightning_nas.experiment.environment import visible_gpus
 
+        if self._is_remote(places):  # Ray deals them out there
+            return None
         number = self._count(places, "gpus", at_least=0)
         per_gpu = self._count(service, "trials_per_gpu") or 1
         if not number:
@@ -421,6 +396,27 @@ class _Reader:
         if number > len(indices):
             raise self._error(keys, f"trials need {number} GPUs, but there are {len(indices)} for them.")
         return GPUs(number, tuple(indices), per_gpu, self._switch(service, "use_active"))
+
+    def _is_remote(self, places: Mapping[str, _Setting]) -> bool:
+        return "platform" in places and str(places["platform"].value).lower() == "remote"
+
+    def _machines(self, places: Mapping[str, _Setting]) -> tuple[Machine, ...]:
+        if not self._is_remote(places):
+            return ()
+        if "machines" not in places:
+            raise self._error(places["platform"].keys, "the platform remote needs a machineList.")
+        value, keys = places["machines"].value, places["machines"].keys
+        try:
+            return read_machines(value)
+        except MachineError as error:
+            raise self._error((*keys, *error.keys), str(error)) from None
+
+    def _gpu_share(self, places: Mapping[str, _Setting]) -> float | None:
+        """The GPUs of a trial on a remote machine; a fraction where several trials share one."""
+        number = self._count(places, "gpus", at_least=0)
+        if number != 1:
+            return number
+        return 1 / min((machine.trials_per_gpu for machine in self._machines(places)), default=1)
 
     def _indices(self, service: Mapping[str, _Setting], visible: Sequence[str]) -> list[str]:
         if "gpu_indices" not in service:

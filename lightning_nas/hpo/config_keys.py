@@ -28,6 +28,8 @@ MEANING = {
     "trainingserviceplatform": "platform",
     "trainingservice": "service",
     "localconfig": "service",
+    "machinelist": "machines",
+    "remoteconfig": "reuse",
     "logdir": "working_directory",
     "experimentworkingdirectory": "working_directory",
     "useannotation": "annotation",
@@ -36,7 +38,7 @@ MEANING = {
 }
 WITHOUT_EFFECT = {
     "authorname", "description", "multithread", "versioncheck", "logcollection", "debug", "loglevel",
-    "tunergpuindices", "nnimanagerip", "experimenttype", "machinelist",
+    "tunergpuindices", "nnimanagerip", "experimenttype",
 }  # fmt: skip
 TRIAL = {"command": "command", "codedir": "code", "gpunum": "gpus"}
 SERVICE = {
@@ -50,6 +52,8 @@ SERVICE = {
     "trialgpunumber": "gpus",
     "debug": "ignored",
     "nnimanagerip": "ignored",
+    "machinelist": "machines",
+    "reusemode": "ignored",
 }
 ALGORITHM = {
     "name": "name",
@@ -65,7 +69,7 @@ ALGORITHM = {
     "includeintermediateresults": "ignored",
 }
 PLATFORMS = (
-    "remote", "pai", "openpai", "aml", "dlc", "kubeflow", "frameworkcontroller", "adl", "hybrid", "paiyarn",
+    "pai", "openpai", "aml", "dlc", "kubeflow", "frameworkcontroller", "adl", "hybrid", "paiyarn",
 )  # fmt: skip
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 

@@ -13,6 +13,7 @@ import abc
 import os
 import random
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -97,6 +98,28 @@ def reports_text(candidate: Candidate, report: Report) -> Any:
     """Reports what no evaluator may report."""
     report(0, {"x": "good"})  # type: ignore[dict-item]
     return 1.0
+
+
+def reports_half_a_step(candidate: Candidate, report: Report) -> Any:
+    """Reports at what is no step."""
+    report(0.5, {"x": 1.0})  # type: ignore[arg-type]
+    return 1.0
+
+
+def reports_too_late(candidate: Candidate, report: Report) -> Any:
+    """Leaves a thread that reports once the trial has ended."""
+
+    def go_on() -> None:
+        time.sleep(0.1)
+        report(9, {"x": 9.0})
+
+    threading.Thread(target=go_on).start()
+    return 1.0
+
+
+def runs_out_of_memory(candidate: Candidate, report: Report) -> Any:
+    """Raises what Python raises then."""
+    raise MemoryError("no more")
 
 
 def draws(candidate: Candidate, report: Report) -> Any:
@@ -244,6 +267,30 @@ class RunnerSuite(abc.ABC):
             assert reason == (
                 "MetricError: A result must be a number or a dict of numbers, but 'x' is of type str."
             )
+
+    def test_a_report_at_what_is_no_step_is_a_failure(self, tmp_path: Path) -> None:
+        with self.runner(reports_half_a_step, tmp_path) as runner:
+            reason = run(runner, [job(tmp_path, 0)])[0].reason
+        assert reason == "MetricError: The step of a report must be an integer, but got 0.5."
+
+    def test_a_report_after_the_end_goes_nowhere(self, tmp_path: Path) -> None:
+        steps: list[int] = []
+
+        def note(number: int, step: int, metrics: Mapping[str, float]) -> bool:
+            steps.append(step)
+            return True
+
+        with self.runner(reports_too_late, tmp_path) as runner:
+            assert run(runner, [job(tmp_path, n) for n in range(2)], note)[1].metrics == {"default": 1.0}
+            end = time.monotonic() + 0.3
+            while time.monotonic() < end:
+                runner.poll(0.05, note)
+        assert steps == []
+
+    def test_memory_that_runs_out_is_named_and_no_crash(self, tmp_path: Path) -> None:
+        with self.runner(runs_out_of_memory, tmp_path) as runner:
+            outcome = run(runner, [job(tmp_path, 0)])[0]
+        assert (outcome.reason, outcome.is_crash) == ("Out of memory: MemoryError: no more", False)
 
     def test_a_seed_decides_what_a_trial_draws(self, tmp_path: Path) -> None:
         def at(number: int, seed: int) -> Job:

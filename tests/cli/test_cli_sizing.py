@@ -58,7 +58,7 @@ def test_profile_shows_least_median_and_most_of_each_measure(
 ) -> None:
     assert cli.main(["profile", f"{space}:{name}", "--input", "1000"]) == 0
     title, _, parameters, operations, memory = capsys.readouterr().out.splitlines()
-    assert title == f"{space}:{name}: all 3 networks, 1 labels"
+    assert title == f"{space}:{name}: all 3 networks, 1 label"
     assert parameters.split()[:4] == ["params_m", "0.01012", "0.02023", "0.04045"]  # 1001 w + 10 (w + 1)
     assert operations.split()[:4] == ["macs_m", "0.0101", "0.0202", "0.0404"]
     assert memory.split()[:4] == ["activation_mb", "0.00404", "0.00408", "0.00416"]  # 4 bytes (1000 + w)
@@ -81,7 +81,7 @@ def test_what_is_no_space_is_named(space: Path, capsys: pytest.CaptureFixture[st
     assert "str is not a model space" in mistake(capsys, "profile", f"{space}:text")
     assert "No module named 'nowhere'" in mistake(capsys, "profile", "nowhere:Net")
     assert "nowhere.py" in mistake(capsys, "profile", "nowhere.py:Net")
-    assert "does not run on inputs of shape (1, 7)" in mistake(
+    assert "does not run on inputs of shape (7,)" in mistake(
         capsys, "profile", f"{space}:Net", "--input", "7"
     )
     with pytest.raises(SystemExit):

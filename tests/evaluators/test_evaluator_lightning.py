@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
+from torch.utils.data import BatchSampler, DataLoader
 from two_points import build, candidate, go_on, loader
 
 from lightning_nas import MetricError, output_directory, report_final_result
@@ -311,3 +312,28 @@ def test_rank_zero_alone_reports_and_all_ranks_stop(tmp_path: Path) -> None:
     assert (tmp_path / "reports.txt").read_text().splitlines() == ["rank 0 step 0", "rank 0 step 1"]
     assert "val_loss" in metrics
     assert (tmp_path / "weights.pt").exists()
+
+
+class DataThatCannotBeMade(pl.LightningDataModule):
+    def train_dataloader(self) -> Any:
+        raise FileNotFoundError("no data here")
+
+    def val_dataloader(self) -> Any:
+        return loader()
+
+
+def test_a_failure_while_data_are_made_leaves_torchs_loaders_as_they_were(tmp_path: Path) -> None:
+    methods = [
+        (cls, name, getattr(cls, name))
+        for cls in (DataLoader, BatchSampler)
+        for name in ("__init__", "__setattr__", "__delattr__")
+    ]
+    failing = LightningEvaluator(
+        Lit, {"accelerator": "cpu", "max_epochs": 1}, datamodule=DataThatCannotBeMade()
+    )
+    with pytest.raises(FileNotFoundError, match="no data here"):
+        failing.evaluate(candidate(tmp_path), lambda *_: True)
+    assert [(cls, name, getattr(cls, name)) for cls, name, _ in methods] == methods
+    assert not [
+        name for cls in (DataLoader, BatchSampler) for name in cls.__dict__ if name.startswith("__old")
+    ]

@@ -183,11 +183,20 @@ def test_a_hopeless_search_is_given_up_with_the_reason_and_can_go_on(tmp_path: P
 
     with pytest.raises(
         ExperimentError,
-        match=r"the last 3 trials all failed: trial 2 failed with FileNotFoundError: data.npz; when",
+        match=r"the last 3 trials all failed: trial 2 failed with FileNotFoundError: data.npz in .*py:\d+, "
+        "as 2 others did; when",
     ):
         make(tmp_path, fail, max_consecutive_failures=3, max_trials=9).run()
     exp = make(tmp_path, distance, max_consecutive_failures=3, max_trials=9).run()
     assert [trial.status.value for trial in exp.trials] == ["failed"] * 3 + ["completed"] * 6
+
+
+def test_an_objective_that_no_trial_has_ends_the_search_after_two(tmp_path: Path) -> None:
+    with pytest.raises(
+        ExperimentError, match=r"last 2 trials all failed: .* 'val_los' is not among .* it has loss"
+    ):
+        make(tmp_path, objective="val_los").run()
+    assert len(SqliteStore.open(tmp_path / "exp").trials()) == 2
 
 
 def test_an_error_of_the_strategy_ends_the_search_and_loses_nothing(tmp_path: Path) -> None:
@@ -504,7 +513,11 @@ def test_a_thread_may_run_an_experiment(tmp_path: Path) -> None:
         ({"seed": -1}, ValueError, "`seed` must be an integer of at least 0"),
         ({"max_duration": "1 hour"}, ValueError, "`max_duration` must be seconds, or text"),
         ({"mode": "best"}, ValueError, "`mode` must be 'max' or 'min', but got 'best'"),
-        ({"runner": "ray"}, ValueError, "`runner` must be 'processes' or 'inprocess', but got 'ray'"),
+        (
+            {"runner": "cloud"},
+            ValueError,
+            "`runner` must be 'processes', 'inprocess', 'ray', .* but got 'cloud'",
+        ),
         ({"strategy": Random}, TypeError, "`strategy` must be an object with a method `ask`, but got <class"),
         (
             {"strategy": "random"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -24,8 +25,8 @@ from lightning_nas import nn as choices
 from lightning_nas.errors import ExperimentError
 from lightning_nas.evaluators.ranks import ranks_in
 from lightning_nas.experiment import Experiment
+from lightning_nas.experiment import experiment as experiment_module
 from lightning_nas.experiment.runners import Outcome, ProcessRunner, Work
-from lightning_nas.experiment.runners.ranks import gpu_groups
 from lightning_nas.space import Categorical
 from lightning_nas.stopping import ASHA
 from lightning_nas.strategies import GridSearch
@@ -421,15 +422,22 @@ def test_trials_run_on_one_machine() -> None:
         ranks_in({"num_nodes": 2})
 
 
-def test_each_rank_has_a_gpu_or_the_experiment_says_what_would_fit() -> None:
-    assert gpu_groups(["0", "1", "2", "3", "4"], 2, 2) == ["0,1", "2,3"]
-    assert gpu_groups([], 2, 2) == []
-    with pytest.raises(
-        ExperimentError, match=r"2 trials .* 2 GPUs each need 4, but there are 3; use concurrency=1"
-    ):
-        gpu_groups(["0", "1", "2"], 2, 2)
-    with pytest.raises(ExperimentError, match=r"need 2, but there are 1; use devices=1"):
-        gpu_groups(["0"], 2, 1)
+def test_each_rank_has_a_gpu_and_fewer_trials_run_where_there_are_too_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shares(gpus: list[str], accelerator: str) -> list[str | None]:
+        monkeypatch.setattr(experiment_module, "visible_gpus", lambda: gpus)
+        evaluator = classification(accelerator=accelerator)
+        exp = Experiment(Net(), evaluator, GridSearch(), directory=tmp_path, concurrency=2)
+        with contextlib.closing(exp._make_runner()) as runner:
+            return [share.visible for share in runner._shares]
+
+    assert shares(["0", "1", "2", "3", "4"], "auto") == ["0,1", "2,3"]
+    assert shares(["0", "1", "2"], "auto") == ["0,1"]
+    assert shares([], "auto") == [None, None]
+    assert shares(["0"], "cpu") == [None, None]
+    with pytest.raises(ExperimentError, match="gpus_per_trial=2 needs more GPUs than are visible here"):
+        shares(["0"], "auto")
 
 
 @pytest.mark.gpu

@@ -32,6 +32,11 @@ class TestProcesses(RunnerSuite):
         return ProcessRunner(work, 2, directory)
 
 
+class TestProcessesForManyTrials(RunnerSuite):
+    def make(self, work: Work, directory: Path) -> Runner:
+        return ProcessRunner(work, 2, directory, reuse=True)
+
+
 def evaluate(function, directory: Path, **settings) -> Outcome:
     """The outcome of one trial that calls `function` in a process."""
     runner = ProcessRunner(Work(Evaluates(function)), settings.pop("concurrency", 1), directory, **settings)
@@ -52,7 +57,7 @@ def test_trials_run_in_processes_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("end", "reason"),
     [
-        (lambda: os.kill(os.getpid(), signal.SIGKILL), "was killed (SIGKILL), as the system does"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "was killed (SIGKILL)"),
         (lambda: os.kill(os.getpid(), signal.SIGSEGV), "crashed with SIGSEGV"),
         (lambda: os._exit(3), "ended with exit code 3 before it had a result"),
     ],

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import operator
 import random
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
+from lightning_nas.errors import MetricError
+from lightning_nas.experiment.runners.crashes import explained
 from lightning_nas.experiment.runners.protocol import Job, Outcome, Work
 from lightning_nas.report import TrialStopped, running
 from lightning_nas.trial import Candidate, Metrics, Report, as_metrics
@@ -22,11 +27,19 @@ def attempt(work: Work, job: Job, report: Report) -> Outcome:
     `SystemExit` counts as a failure of the trial, `KeyboardInterrupt` is let through.
     """
     latest: Metrics = {}
+    one_at_a_time = threading.Lock()  # users may report from threads of theirs
+    has_ended = False
 
     def checked(step: int, metrics: Mapping[str, float]) -> bool:
-        latest.clear()
-        latest.update(as_metrics(metrics))
-        return report(int(step), dict(latest))
+        with one_at_a_time:
+            if has_ended:
+                print(
+                    f"Trial {job.number} has ended; its report at step {step} came too late.", file=sys.stderr
+                )
+                return False
+            latest.clear()
+            latest.update(as_metrics(metrics))
+            return report(_whole(step), dict(latest))
 
     job.directory.mkdir(parents=True, exist_ok=True)
     build = functools.partial(work.build, job.sample)
@@ -50,6 +63,9 @@ def attempt(work: Work, job: Job, report: Report) -> Outcome:
         return Outcome(job.number, latest)
     except (Exception, SystemExit) as error:
         return failed(job.number, error)
+    finally:
+        with one_at_a_time:
+            has_ended = True
 
 
 def failed(number: int, error: BaseException, skip: int = 1) -> Outcome:
@@ -64,9 +80,21 @@ def failed(number: int, error: BaseException, skip: int = 1) -> Outcome:
     for _ in range(skip):
         frames = frames.tb_next if frames is not None and frames.tb_next is not None else frames
     text = "".join(traceback.format_exception(type(error), error, frames))
-    lines = str(error).strip().splitlines()
-    reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    return Outcome(number, reason=reason, traceback=text)
+    return Outcome(number, reason=explained(error), traceback=text)
+
+
+def _whole(step: Any) -> int:
+    """`step` as an integer.
+
+    Raises:
+        MetricError: if it is none.
+    """
+    try:
+        return operator.index(step)
+    except TypeError:
+        if isinstance(step, float) and step.is_integer():
+            return int(step)
+        raise MetricError(f"The step of a report must be an integer, but got {step!r}.") from None
 
 
 def trial_seed(seed: int, number: int) -> int:

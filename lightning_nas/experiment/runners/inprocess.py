@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Mapping
 
@@ -41,8 +42,13 @@ class InProcessRunner:
             return []
         job = self._queue.popleft()
         errors: list[Exception] = []
+        thread = threading.get_ident()
 
         def relay(step: int, metrics: Mapping[str, float]) -> bool:
+            if threading.get_ident() != thread:
+                raise RuntimeError(
+                    "With runner='inprocess' a trial must report from the thread that its evaluator was called in."
+                )
             try:
                 return not errors and report(job.number, step, metrics)
             except Exception as error:  # the caller's own, which the trial must not take for its

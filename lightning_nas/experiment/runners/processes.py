@@ -1,4 +1,4 @@
-"""The default runner: a fresh process for each trial, forked from a warm server."""
+"""The default runner: processes forked from a warm server, a fresh one for each trial unless told otherwise."""
 
 from __future__ import annotations
 
@@ -15,26 +15,35 @@ from pathlib import Path
 from typing import Any
 
 from lightning_nas.errors import ExperimentError
-from lightning_nas.experiment.logs import OUTPUT, last_lines
-from lightning_nas.experiment.runners import child
-from lightning_nas.experiment.runners.child import Surroundings
+from lightning_nas.experiment.runners import child, output
+from lightning_nas.experiment.runners.child import Ready, Surroundings
+from lightning_nas.experiment.runners.crashes import Kills, crash
+from lightning_nas.experiment.runners.gpus import shares
 from lightning_nas.experiment.runners.protocol import Job, Outcome, TrialReport, Work
 
 _EXIT_S = 10.0  # for a trial that has sent its outcome to end by itself
 _TERM_S = 5.0  # between SIGTERM and SIGKILL
-_SHOWN_LINES, _SHOWN_BYTES = 50, 10_000  # of the output of a trial that crashed
+_OUTPUT_S = 1.0  # between looks at how much the trials have printed
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 # Imported by nearly every trial: 75 ms each time, were it not for the server.
 _OURS = (child.__name__, "lightning_nas.mutables", "lightning_nas.evaluators.supervised")
 
 
 @dataclass
-class _Running:
-    job: Job
+class _Worker:
+    """A process: at work on `job`, cleaning up until `deadline`, or, with neither, idle."""
+
     process: Any
     connection: connection.Connection
     slot: int
+    job: Job | None
+    kills: Kills
     is_open: bool = True
     deadline: float | None = None  # monotonic; set once the outcome is here
+
+    @property
+    def is_idle(self) -> bool:
+        return self.job is None and self.deadline is None
 
 
 class ProcessRunner:
@@ -43,138 +52,197 @@ class ProcessRunner:
     Where fork is safe (not on macOS and Windows, which spawn), processes are forked from a server that
     has imported torch and Lightning and done nothing else: no torch operation (a fork of a process
     that ran one convolution hangs), no CUDA, no user code. The user's objects travel by cloudpickle, so scripts need
-    no `__main__` guard and notebooks work. What a trial prints is in `output.log` of its folder.
+    no `__main__` guard and notebooks work. What a trial prints is in `output.log` of its folder; of more than
+    64 MiB the middle is left out.
+
+    With `reuse` a process takes one trial after another, and is replaced after a trial that failed, or
+    that left threads or processes behind. Each trial has the evaluator as it was sent, new seeds, its own
+    output file, the driver's environment and folder, freed memory, and torch's default type, precision,
+    threads and determinism as they were. It shares with those before it: imported modules with their globals and
+    whatever was patched in them, signal handlers, filters of warnings, loggers, open files, and the CUDA context.
+
+    A trial's process that leaves its process group (`setsid`) is out of reach; it costs nothing but itself.
 
     Args:
         work: what all trials share.
         concurrency: trials at the same time; each gets its share of the cores for torch.
         directory: an existing folder for the file through which `work` is sent.
-        gpus: values of CUDA_VISIBLE_DEVICES, dealt out to the trials in turn; left alone if empty.
+        gpus: values of CUDA_VISIBLE_DEVICES.
+        gpus_per_trial: how they are dealt out, see `gpus.shares`; there are no more trials at the same time
+            than they have room for.
+        reuse: whether processes are kept for further trials.
+        preload: modules that the server imports; None: torch and Lightning.
 
     Raises:
-        ExperimentError: if `work` cannot be pickled.
+        ExperimentError: if `work` cannot be pickled, or there are too few GPUs.
     """
 
     runs_here = False
 
-    def __init__(self, work: Work, concurrency: int, directory: Path, gpus: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        work: Work,
+        concurrency: int,
+        directory: Path,
+        gpus: Sequence[str] = (),
+        gpus_per_trial: float | None = None,
+        reuse: bool = False,
+        preload: Sequence[str] | None = None,
+    ) -> None:
+        self._shares = shares(gpus, gpus_per_trial, concurrency)
         self._work = directory / ".work.pkl"
-        self._slots = set(range(concurrency))
-        self._threads = max(1, _cores() // concurrency)
-        self._gpus = gpus
-        self._running: dict[int, _Running] = {}
+        self._threads = max(1, _cores() // len(self._shares))
+        self._reuse = reuse
+        self._workers: dict[int, _Worker] = {}  # by slot
+        self._looked = time.monotonic()
         _send(work, self._work)
-        self._context = _context()
+        self._context = _context(preloaded() if preload is None else preload)
 
     @property
     def free(self) -> int:
-        """How many more processes may be started now; one that lingers after its outcome counts."""
-        return len(self._slots)
+        """How many more jobs may be started now; a process that lingers after its outcome counts."""
+        return len(self._shares) - sum(not worker.is_idle for worker in self._workers.values())
 
     def submit(self, job: Job) -> None:
-        """Starts a process for `job`."""
-        slot = min(self._slots)
-        environment = dict(os.environ)
-        if self._gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
+        """Gives `job` to an idle process, or starts one for it."""
+        idle = next((worker for worker in self._workers.values() if worker.is_idle), None)
+        if idle is None:
+            self._start(job)
+            return
+        idle.job, idle.kills = job, Kills.now()
+        with contextlib.suppress(OSError):  # it has just died, as the next `poll` will find
+            idle.connection.send((job, self._surroundings(idle.slot)))
+
+    def poll(self, timeout_s: float, report: TrialReport) -> list[Outcome]:
+        """Hands on reports, and returns the outcomes that came, at the latest after `timeout_s`."""
+        if all(worker.is_idle for worker in self._workers.values()):
+            return []
+        waiting: list[Any] = [w.process.sentinel for w in self._workers.values()]
+        waiting += [w.connection for w in self._workers.values() if w.is_open]
+        ready = set(connection.wait(waiting, timeout_s))
+        outcomes: list[Outcome] = []
+        for worker in list(self._workers.values()):
+            has_ended = worker.process.sentinel in ready
+            if has_ended or worker.connection in ready:
+                outcomes += self._receive(worker, report)
+            if has_ended:
+                outcomes += self._ended(worker)
+            elif worker.deadline is not None and time.monotonic() > worker.deadline:
+                self._stop([worker])
+        self._cut_output()
+        return outcomes
+
+    def cancel(self, number: int) -> None:
+        """Ends the process of a job and all it has started."""
+        self._stop([w for w in self._workers.values() if w.job is not None and w.job.number == number])
+
+    def close(self) -> None:
+        """Ends all processes and removes the file of `work`; the server stays warm for the next run."""
+        workers = list(self._workers.values())
+        for worker in workers:
+            if worker.job is None:
+                worker.connection.close()  # it ends once it has cleaned up: loggers may still be sending
+        for worker in workers:
+            if worker.job is None:
+                deadline = worker.deadline or time.monotonic() + _TERM_S
+                worker.process.join(max(0.0, deadline - time.monotonic()))
+        self._stop(workers)
+        self._work.unlink(missing_ok=True)
+
+    def _start(self, job: Job) -> None:
+        slot = next(slot for slot in range(len(self._shares)) if slot not in self._workers)
+        kills = Kills.now()
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=child.main,
-            args=(theirs, job, Surroundings(self._work, environment, self._threads)),
+            args=(theirs, job, self._surroundings(slot), self._reuse),
             name=f"trial {job.number}",
         )
         with _hidden_main():
             process.start()
         theirs.close()
-        self._slots.discard(slot)
-        self._running[job.number] = _Running(job, process, ours, slot)
+        self._workers[slot] = _Worker(process, ours, slot, job, kills)
 
-    def poll(self, timeout_s: float, report: TrialReport) -> list[Outcome]:
-        """Hands on reports, and returns the outcomes that came, at the latest after `timeout_s`."""
-        waiting: list[Any] = [r.process.sentinel for r in self._running.values()]
-        waiting += [r.connection for r in self._running.values() if r.is_open]
-        if not waiting:
-            return []
-        ready = set(connection.wait(waiting, timeout_s))
-        outcomes: list[Outcome] = []
-        for running in list(self._running.values()):
-            has_ended = running.process.sentinel in ready
-            if has_ended or running.connection in ready:
-                outcomes += self._receive(running, report)
-            if has_ended:
-                outcomes += self._ended(running)
-            elif running.deadline is not None and time.monotonic() > running.deadline:
-                self._stop([running])
-        return outcomes
+    def _surroundings(self, slot: int) -> Surroundings:
+        share, environment = self._shares[slot], dict(os.environ)
+        if share.visible is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = share.visible
+        try:
+            folder = Path.cwd()
+        except OSError:  # it has been removed
+            folder = None
+        return Surroundings(self._work, environment, folder, self._threads, share.memory)
 
-    def cancel(self, number: int) -> None:
-        """Ends the process of a job and all it has started."""
-        if number in self._running:
-            self._stop([self._running[number]])
-
-    def close(self) -> None:
-        """Ends all processes and removes the file of `work`; the server stays warm for the next run."""
-        for running in self._running.values():
-            if running.deadline is not None:  # it is only cleaning up: loggers may still be sending
-                running.process.join(max(0.0, running.deadline - time.monotonic()))
-        self._stop(list(self._running.values()))
-        self._work.unlink(missing_ok=True)
-
-    def _receive(self, running: _Running, report: TrialReport) -> Iterator[Outcome]:
-        """Reads all that a trial has sent, and answers its reports."""
-        while running.is_open:
+    def _receive(self, worker: _Worker, report: TrialReport) -> Iterator[Outcome]:
+        """Reads all that a process has sent, and answers its reports."""
+        while worker.is_open:
             try:
-                if not running.connection.poll():
+                if not worker.connection.poll():
                     return
-                message = running.connection.recv()
+                message = worker.connection.recv()
             except (EOFError, OSError):
-                running.is_open = False  # its end tells why
+                worker.is_open = False  # its end tells why
                 return
-            if isinstance(message, Outcome):
-                running.deadline = time.monotonic() + _EXIT_S
+            if isinstance(message, Ready):
+                worker.deadline = None
+            elif isinstance(message, Outcome):
+                assert worker.job is not None, "an outcome ends a job"
+                output.cut(worker.job.directory)
+                worker.job, worker.deadline = None, time.monotonic() + _EXIT_S
                 yield message
-            else:
-                go_on = report(running.job.number, *message)
+            elif worker.job is not None:
+                go_on = report(worker.job.number, *message)
                 with contextlib.suppress(OSError):  # it has died meanwhile
-                    running.connection.send(go_on)
+                    worker.connection.send(go_on)
 
-    def _ended(self, running: _Running) -> Iterator[Outcome]:
-        """Cleans up after a process that has ended; it is an outcome if none was sent."""
-        running.process.join()
-        code = running.process.exitcode
-        self._forget(running)
-        if running.deadline is None:
-            _signal(running.process, signal.SIGTERM)  # what it left behind
+    def _ended(self, worker: _Worker) -> Iterator[Outcome]:
+        """Cleans up after a process that has ended; it is an outcome if its job had none."""
+        worker.process.join()
+        self._forget(worker)
+        if worker.job is not None:
+            # What it left behind; and itself, where it is the server that has ended.
+            _signal(worker.process, _KILL)
+            cause = crash(worker.process.exitcode, worker.kills)
+            output.cut(worker.job.directory)
+            last_words = output.end_of(worker.job.directory)
             yield Outcome(
-                running.job.number, reason=_why(code), traceback=_end_of(running.job.directory / OUTPUT)
+                worker.job.number, reason=cause.reason, traceback=last_words, is_crash=cause.may_pass
             )
 
-    def _stop(self, group: Sequence[_Running]) -> None:
-        for running in group:
-            _signal(running.process, signal.SIGTERM)
+    def _stop(self, group: Sequence[_Worker]) -> None:
+        for worker in group:
+            _signal(worker.process, signal.SIGTERM)
         deadline = time.monotonic() + _TERM_S
-        for running in group:
-            running.process.join(max(0.0, deadline - time.monotonic()))
-            _signal(running.process, getattr(signal, "SIGKILL", signal.SIGTERM))
-            running.process.join()
-            self._forget(running)
+        for worker in group:
+            worker.process.join(max(0.0, deadline - time.monotonic()))
+            _signal(worker.process, _KILL)
+            worker.process.join()
+            self._forget(worker)
 
-    def _forget(self, running: _Running) -> None:
-        running.connection.close()
-        self._running.pop(running.job.number)
-        self._slots.add(running.slot)
+    def _forget(self, worker: _Worker) -> None:
+        worker.connection.close()
+        self._workers.pop(worker.slot)
+
+    def _cut_output(self) -> None:
+        if time.monotonic() - self._looked > _OUTPUT_S:
+            self._looked = time.monotonic()
+            for worker in self._workers.values():
+                if worker.job is not None:
+                    output.cut(worker.job.directory)
 
 
-def _context() -> Any:
-    """The way processes are made, with a server that is already importing where there is one."""
+def preloaded() -> tuple[str, ...]:
+    """What nearly every trial imports: torch, and Lightning under the name that is in use here."""
+    return "torch", "lightning.pytorch" if "lightning.pytorch" in sys.modules else "pytorch_lightning"
+
+
+def _context(preload: Sequence[str]) -> Any:
+    """The way processes are made, with a server that is already importing `preload` where there is one."""
     # On macOS system libraries start threads that do not survive a fork.
     if sys.platform == "darwin" or "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    root = "lightning.pytorch" if "lightning.pytorch" in sys.modules else "pytorch_lightning"
-    context.set_forkserver_preload(
-        ["lightning_nas.experiment.runners.preload", child.__name__, "torch", root]
-    )
+    context.set_forkserver_preload(["lightning_nas.experiment.runners.preload", child.__name__, *preload])
     # Its first process, which waits until it has imported all that: the first trial does not.
     first = context.Process(target=_nothing)
     with _hidden_main():
@@ -232,23 +300,3 @@ def _signal(process: Any, number: int) -> None:
         if process.exitcode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, number)
-
-
-def _why(code: int) -> str:
-    """Why a process ended before its trial did, from its exit code."""
-    if code == -getattr(signal, "SIGKILL", 9):
-        return "The trial's process was killed (SIGKILL), as the system does when memory runs out."
-    if code < 0:
-        names = {int(number): number.name for number in signal.Signals}
-        name = names.get(-code, f"signal {-code}")
-        return f"The trial's process crashed with {name}."
-    return f"The trial's process ended with exit code {code} before it had a result."
-
-
-def _end_of(path: Path) -> str | None:
-    """The last lines of a file, None if it has none."""
-    try:
-        text, _ = last_lines(path, _SHOWN_LINES, _SHOWN_BYTES)
-    except OSError:
-        return None
-    return text.rstrip("\n") or None

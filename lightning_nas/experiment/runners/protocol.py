@@ -87,6 +87,8 @@ class Outcome:
         reason: one line on why it failed.
         traceback: of the exception, or the end of the trial's output where there was none.
         sample: what a one-shot search derived; None for any other trial.
+        is_crash: whether it was the machine that failed, not the user's code, so that the same job may
+            well succeed when it is run again.
     """
 
     number: int
@@ -94,6 +96,7 @@ class Outcome:
     reason: str | None = None
     traceback: str | None = None
     sample: Sample | None = None
+    is_crash: bool = False
 
 
 class TrialReport(Protocol):

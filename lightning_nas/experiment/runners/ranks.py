@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -47,7 +47,7 @@ def check_is_first() -> None:
         )
 
 
-def ranks_of(evaluator: Any, runner: str) -> int:
+def ranks_of(evaluator: Any, runner: Any) -> int:
     """How many processes a trial of this evaluator takes: what it says in `ranks`, else 1.
 
     Raises:
@@ -62,25 +62,6 @@ def ranks_of(evaluator: Any, runner: str) -> int:
             "runner='processes', or strategy='ddp_spawn' in the Trainer."
         )
     return ranks
-
-
-def gpu_groups(gpus: Sequence[str], ranks: int, concurrency: int) -> list[str]:
-    """Values of CUDA_VISIBLE_DEVICES for trials at the same time, with a GPU for each rank.
-
-    Raises:
-        ExperimentError: if there are some GPUs, but not enough.
-
-    >>> gpu_groups(["0", "1", "2", "3", "4"], ranks=2, concurrency=2)
-    ['0,1', '2,3']
-    """
-    if gpus and len(gpus) < ranks * concurrency:
-        fit = len(gpus) // ranks
-        advice = f"concurrency={fit}" if fit else f"devices={len(gpus)} or accelerator='cpu' in the Trainer"
-        raise ExperimentError(
-            f"{concurrency} trials at a time with {ranks} GPUs each need {ranks * concurrency}, but there are "
-            f"{len(gpus)}; use {advice}."
-        )
-    return [",".join(gpus[at : at + ranks]) for at in range(0, len(gpus) - ranks + 1, ranks)][:concurrency]
 
 
 @dataclass
