@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from test_experiment_runners import has_ended
+from test_experiment_runners import has_ended, run_script
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -326,6 +326,30 @@ def test_a_custom_evaluator_says_how_many_processes_it_takes(tmp_path: Path) -> 
     assert trial.metrics == {"default": 2.0}
     with pytest.raises(ValueError, match="`ranks` must be an integer of at least 1, but got 2.5"):
         searched(tmp_path, Mine(2.5), space, **settings)
+
+
+def test_no_rank_outlives_a_killed_driver(tmp_path: Path) -> None:
+    script = """
+        import os, signal, sys, time
+        from pathlib import Path
+        from lightning_nas.experiment.runners import Job, ProcessRunner, Work
+
+        class Sleeper:
+            def evaluate(self, candidate, report):
+                (candidate.directory / ("pid-" + os.environ["RANK"])).write_text(str(os.getpid()))
+                while len(list(candidate.directory.glob("pid-*"))) < 2:
+                    time.sleep(0.01)
+                report(0, {"x": 1.0})
+                time.sleep(60)
+
+        directory = Path(sys.argv[1])
+        runner = ProcessRunner(Work(Sleeper()), 1, directory)
+        runner.submit(Job(0, {}, directory / "0", 0, ranks=2))
+        while True:
+            runner.poll(1, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    """
+    assert run_script(script, tmp_path).returncode == -signal.SIGKILL
+    assert all(has_ended(int((tmp_path / "0" / f"pid-{each}").read_text())) for each in range(2))
 
 
 # -- one-shot search, tuning, GPUs -------------------------------------------------------------------

@@ -167,7 +167,7 @@ class Ranks:
 
     def _watch(self, send: Callable[[Outcome], None]) -> None:
         """Takes note of the ends of the others, until all have ended or one of them badly."""
-        while self._silent():
+        while self._silent() and not self._is_over:
             wait([other.pipe for other in self._others.values() if other.is_open], _LOOK_S)
             for rank in self._silent():
                 self._look(rank)
