@@ -248,7 +248,7 @@ def as_metrics(value: Any) -> Metrics:
     for name, number in items:
         try:
             metrics[str(name)] = float(number)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise MetricError(
                 f"A result must be a number or a dict of numbers, but {name!r} is of type "
                 f"{type(number).__name__}."

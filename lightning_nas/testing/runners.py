@@ -271,7 +271,7 @@ class RunnerSuite(abc.ABC):
     def test_a_report_at_what_is_no_step_is_a_failure(self, tmp_path: Path) -> None:
         with self.runner(reports_half_a_step, tmp_path) as runner:
             reason = run(runner, [job(tmp_path, 0)])[0].reason
-        assert reason == "MetricError: The step of a report must be an integer, but got 0.5."
+        assert reason == "MetricError: The step of a report must be an integer of at least 0, but got 0.5."
 
     def test_a_report_after_the_end_goes_nowhere(self, tmp_path: Path) -> None:
         steps: list[int] = []

@@ -346,8 +346,8 @@ def test_a_trial_that_ignores_sigterm_is_ended_all_the_same(
 @pytest.mark.parametrize(
     ("step", "value", "reason"),
     [
-        ("one", 1.0, "MetricError: The step of a report must be an integer, but got 'one'."),
-        (0.5, 1.0, "MetricError: The step of a report must be an integer, but got 0.5."),
+        ("one", 1.0, "MetricError: The step of a report must be an integer of at least 0, but got 'one'."),
+        (0.5, 1.0, "MetricError: The step of a report must be an integer of at least 0, but got 0.5."),
         (
             0,
             {"x": None},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import operator
 import random
 import sys
 import threading
@@ -19,6 +18,8 @@ from lightning_nas.experiment.runners.crashes import explained
 from lightning_nas.experiment.runners.protocol import Job, Outcome, Work
 from lightning_nas.report import TrialStopped, running
 from lightning_nas.trial import Candidate, Metrics, Report, as_metrics
+
+_LAST_STEP = 2**63 - 1  # that SQLite can hold
 
 
 def attempt(work: Work, job: Job, report: Report) -> Outcome:
@@ -39,7 +40,7 @@ def attempt(work: Work, job: Job, report: Report) -> Outcome:
                 return False
             latest.clear()
             latest.update(as_metrics(metrics))
-            return report(_whole(step), dict(latest))
+            return report(_checked_step(step), dict(latest))
 
     job.directory.mkdir(parents=True, exist_ok=True)
     build = functools.partial(work.build, job.sample)
@@ -80,21 +81,26 @@ def failed(number: int, error: BaseException, skip: int = 1) -> Outcome:
     for _ in range(skip):
         frames = frames.tb_next if frames is not None and frames.tb_next is not None else frames
     text = "".join(traceback.format_exception(type(error), error, frames))
-    return Outcome(number, reason=explained(error), traceback=text)
+    return Outcome(number, reason=_storable(explained(error)), traceback=_storable(text))
 
 
-def _whole(step: Any) -> int:
-    """`step` as an integer.
+def _checked_step(step: Any) -> int:
+    """`step` as an integer that the store can hold.
 
     Raises:
         MetricError: if it is none.
     """
     try:
-        return operator.index(step)
-    except TypeError:
-        if isinstance(step, float) and step.is_integer():
+        if int(step) == step and 0 <= step <= _LAST_STEP:
             return int(step)
-        raise MetricError(f"The step of a report must be an integer, but got {step!r}.") from None
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise MetricError(f"The step of a report must be an integer of at least 0, but got {step!r}.")
+
+
+def _storable(text: str) -> str:
+    """Text that UTF-8 can hold: names of files may have brought halves of characters into it."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def trial_seed(seed: int, number: int) -> int:
