@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import json
 import os
 import platform
@@ -26,6 +27,7 @@ import torch
 from main import main as train
 from main import parser as options_of_main
 
+from lightning_nas.errors import NASError
 from lightning_nas.experiment import SqliteStore
 
 BY_HAND = {"initial_lr": 0.01}
@@ -34,11 +36,11 @@ BY_HAND = {"initial_lr": 0.01}
 
 def tuned(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The parameters of an experiment's best trial, and what the experiment was."""
-    with_best = SqliteStore.open(directory)
     try:
-        best, trials = with_best.best(), with_best.trials()
-    finally:
-        with_best.close()
+        with contextlib.closing(SqliteStore.open(directory)) as store:
+            best, trials = store.best(), store.trials()
+    except NASError as error:
+        raise SystemExit(str(error)) from None
     if best is None:
         raise SystemExit(f"{directory} has no trial with a score.")
     file = directory / "trials" / f"{best.number}" / "parameter.cfg"
