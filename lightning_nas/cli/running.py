@@ -102,7 +102,7 @@ def _resume(options: argparse.Namespace) -> None:
     from lightning_nas.experiment import folder
     from lightning_nas.experiment.summary import summary
 
-    directory = options.experiment.absolute()
+    directory = options.experiment
     before = summary(directory)
     folder.check_free(directory)
     given = {"--max-trials": options.max_trials, "--max-duration": options.max_duration}
@@ -112,10 +112,12 @@ def _resume(options: argparse.Namespace) -> None:
             f"{directory} is finished: {before.ending}; a larger --max-trials or --max-duration makes it go on."
         )
     changes = {option[2:].replace("-", "_"): value for option, value in given.items()}
-    experiment = _experiment(directory, changes)  # what is wrong is said here
+    here = os.getcwd()
+    experiment = _experiment(directory.absolute(), changes)  # what is wrong is said here
     if options.foreground:
         experiment.run()
         return
+    os.chdir(here)
     words = [word for option, value in given.items() for word in (option, str(value))]
     _run_behind(directory, ["resume", str(directory.absolute()), *words])
 

@@ -409,3 +409,24 @@ def test_resuming_finds_the_modules_beside_the_script_but_not_ours(
     monkeypatch.setattr(sys, "path", ["before"])
     running.find_users_code(tmp_path)
     assert sys.path == [os.getcwd(), "/home/me/code", "before"]
+
+
+def test_resuming_goes_on_where_the_script_ran_so_that_its_relative_paths_hold(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "data.txt").write_text("0.5")
+    script = tmp_path / "there" / "search.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from lightning_nas import Experiment, Float, strategies\n"
+        "class Evaluator:\n"
+        "    def evaluate(self, candidate, report):\n"
+        "        return float(Path('data.txt').read_text())\n"
+        "Experiment({'x': Float(0, 1)}, Evaluator(), strategies.Random(), directory='exp', max_trials=1,\n"
+        "           runner='inprocess').run()\n"
+    )
+    subprocess.run([sys.executable, str(script)], cwd=script.parent, check=True, capture_output=True)
+    options = ["resume", "there/exp", "--max-trials", "2", "--foreground"]
+    command = [sys.executable, "-m", "lightning_nas.cli", *options]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    trials = Experiment.resume(tmp_path / "there" / "exp").trials
+    assert [trial.metrics for trial in trials] == [{"default": 0.5}] * 2
