@@ -66,6 +66,7 @@ def search(directory: str, strategy: str, runner: str) -> None:
         directory=directory,
         lag=1,
         progress=False,
+        retries=100,  # one trial may be killed many times
         **RUNNERS[runner],
     )
 
