@@ -289,7 +289,9 @@ def test_a_killed_server_costs_an_attempt_of_the_running_trials_and_is_replaced(
         while not outcomes:
             outcomes = runner.poll(0.1, note)
         assert (outcomes[0].metrics, outcomes[0].is_crash) == (None, True)
-        assert run(runner, [job(tmp_path, 2)])[2].metrics["server"] != server
+        after = run(runner, [job(tmp_path, 2)])[2]
+        assert after.reason is None, after
+        assert after.metrics["server"] != server
     status = Path(f"/proc/{pids[1]}/status")  # killed, though perhaps not yet waited for
     assert not status.exists() or "\nState:\tZ" in status.read_text()
 

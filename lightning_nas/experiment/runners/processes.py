@@ -24,6 +24,8 @@ from lightning_nas.experiment.runners.protocol import Job, Outcome, TrialReport,
 _EXIT_S = 10.0  # for a trial that has sent its outcome to end by itself
 _TERM_S = 5.0  # between SIGTERM and SIGKILL
 _OUTPUT_S = 1.0  # between looks at how much the trials have printed
+_SERVER_S = 2.0  # for a server that has been killed to be gone
+_LOST = 255  # the exit code that multiprocessing gives processes whose server has died
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 # Imported by nearly every trial: 75 ms each time, were it not for the server.
 _OURS = (child.__name__, "lightning_nas.mutables", "lightning_nas.evaluators.supervised")
@@ -105,6 +107,8 @@ class ProcessRunner:
 
     def submit(self, job: Job) -> None:
         """Gives `job` to an idle process, or starts one for it."""
+        for worker in [w for w in self._workers.values() if w.is_idle and not w.process.is_alive()]:
+            self._forget(worker)
         idle = next((worker for worker in self._workers.values() if worker.is_idle), None)
         if idle is None:
             self._start(job)
@@ -153,13 +157,8 @@ class ProcessRunner:
         slot = next(slot for slot in range(len(self._shares)) if slot not in self._workers)
         kills = Kills.now()
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=child.main,
-            args=(theirs, job, self._surroundings(slot), self._reuse),
-            name=f"trial {job.number}",
-        )
-        with _hidden_main():
-            process.start()
+        arguments = theirs, job, self._surroundings(slot), self._reuse
+        process = _started(self._context, child.main, arguments, f"trial {job.number}")
         theirs.close()
         self._workers[slot] = _Worker(process, ours, slot, job, kills)
 
@@ -199,6 +198,8 @@ class ProcessRunner:
         """Cleans up after a process that has ended; it is an outcome if its job had none."""
         worker.process.join()
         self._forget(worker)
+        if worker.process.exitcode == _LOST:  # the server's death ends all, one after another
+            self._await_ends(time.monotonic() + _SERVER_S)
         if worker.job is not None:
             # What it left behind; and itself, where it is the server that has ended.
             _signal(worker.process, _KILL)
@@ -208,6 +209,12 @@ class ProcessRunner:
             yield Outcome(
                 worker.job.number, reason=cause.reason, traceback=last_words, is_crash=cause.may_pass
             )
+
+    def _await_ends(self, deadline: float) -> None:
+        """Waits for idle processes to end, so that none is given a job while it does."""
+        sentinels = {w.process.sentinel for w in self._workers.values() if w.is_idle}
+        while sentinels and (ended := connection.wait(sentinels, max(0.0, deadline - time.monotonic()))):
+            sentinels.difference_update(ended)
 
     def _stop(self, group: Sequence[_Worker]) -> None:
         for worker in group:
@@ -232,8 +239,9 @@ class ProcessRunner:
 
 
 def preloaded() -> tuple[str, ...]:
-    """What nearly every trial imports: torch, and Lightning under the name that is in use here."""
-    return "torch", "lightning.pytorch" if "lightning.pytorch" in sys.modules else "pytorch_lightning"
+    """What nearly every trial imports: torch, Lightning under the name that is in use here, and our part."""
+    lightning = "lightning.pytorch" if "lightning.pytorch" in sys.modules else "pytorch_lightning"
+    return "torch", lightning, *_OURS
 
 
 def _context(preload: Sequence[str]) -> Any:
@@ -242,16 +250,30 @@ def _context(preload: Sequence[str]) -> Any:
     if sys.platform == "darwin" or "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lightning_nas.experiment.runners.preload", child.__name__, *preload])
+    context.set_forkserver_preload(["lightning_nas.experiment.runners.preload", *preload])
     # Its first process, which waits until it has imported all that: the first trial does not.
-    first = context.Process(target=_nothing)
-    with _hidden_main():
-        first.start()
-    first.join()
+    _started(context, _nothing).join()
     return context
 
 
 def _nothing() -> None: ...
+
+
+def _started(context: Any, target: Any, arguments: tuple[Any, ...] = (), name: str | None = None) -> Any:
+    """A new process; from a new server if the one there was has just been killed."""
+    deadline = time.monotonic() + _SERVER_S
+    while True:
+        process = context.Process(target=target, args=arguments, name=name)
+        try:
+            with _hidden_main():
+                process.start()
+        except (EOFError, ConnectionError):
+            # Until the system has done away with the old server, multiprocessing takes it to be alive.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return process
 
 
 @contextlib.contextmanager
