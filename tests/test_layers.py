@@ -29,6 +29,8 @@ PARTS: dict[str, tuple[int, set[str]]] = {
     "space": (1, {"numpy"}),
     "trial": (2, {"numpy"}),
     "report": (2, {"numpy"}),
+    "architecture": (2, set()),
+    "search_history": (2, set()),
     "strategies": (3, {"numpy"}),
     "stopping": (3, {"numpy"}),
     "mutables": (3, {"numpy", "networkx"} | TORCH),
