@@ -413,7 +413,7 @@ class Experiment:
         return ending
 
     def _make_runner(self) -> Runner:
-        work = Work(self._arguments["evaluator"], self._model, self._one_shot)
+        work = Work(self._arguments["evaluator"], self._model, self._one_shot, self.directory.name)
         if self._settings["runner"] == "inprocess":
             return InProcessRunner(work)
         cluster = Ray.named(self._settings["runner"])
