@@ -38,7 +38,7 @@ Rows = dict[str, list[dict[str, str]]]
 def check_loggers(given: Any) -> None:
     """Raises TypeError if `given`, a Trainer's `logger`, is a logger that all trials would write to as one run."""
     for logger in _each(given):
-        if isinstance(logger, bool) or _is_recipe(logger) or any(is_a(logger, name) for name in _IN_FILES):
+        if isinstance(logger, bool) or _is_recipe(logger) or is_in_files(type(logger)):
             continue
         name = type(logger).__name__
         raise TypeError(
@@ -61,7 +61,7 @@ def loggers_for(given: Any, candidate: Candidate | None) -> Any:
     """
     if given is None or isinstance(given, bool):
         return given
-    run_ids = [] if candidate is None else _read_run_ids(candidate)
+    run_ids = [] if candidate is None else read_run_ids(candidate)
     result = []
     for index, logger in enumerate(_each(given)):
         if _is_recipe(logger):
@@ -100,7 +100,7 @@ def begin_run(trainer: Any, candidate: Candidate) -> TrialLogs:
     """
     rows: Rows = {}
     for logger in trainer.loggers:
-        if any(is_a(logger, name) for name in _IN_FILES) and _is_unnumbered(logger):
+        if is_in_files(type(logger)) and _is_unnumbered(logger):
             _address(logger, candidate)
             if trainer.is_global_zero and os.path.isdir(logger.log_dir):
                 step = steps_in(candidate.resume_from)
@@ -130,12 +130,25 @@ def kept_rows(folder: str, step: int) -> Rows:
     return {folder: [row for row in rows if int(row.get("step", -1)) < step]}
 
 
+def read_run_ids(candidate: Candidate) -> list[str | None]:
+    """The keys that servers gave the runs of an earlier attempt, by the index of the logger."""
+    path = candidate.directory / _RUN_IDS
+    result: list[str | None] = json.loads(path.read_text()) if path.is_file() else []
+    return result
+
+
+def is_in_files(cls: Any, *names: str) -> bool:
+    """Whether a class is Lightning's TensorBoardLogger or CSVLogger, or that of these names, or comes from it."""
+    bases = cls.__mro__ if isinstance(cls, type) else ()
+    return any(base.__name__ in (names or _IN_FILES) and root_of(base) is not None for base in bases)
+
+
 class TrialLogs(Callback):
     """Tells the loggers what is tried: the trial's sample and, when a training has ended, its final metrics.
 
-    TensorBoard's HParams tab has one row for each trial so. It reads the first that a run says of
-    its hyper-parameters; so those that the module saves (`save_hyperparameters`) are said at the end too, with the
-    metrics, and not at the start without. Outside a trial, and in a search for a sample, it does nothing.
+    TensorBoard's HParams tab has one row for each trial so. It heeds the first word of a run on its hyper-parameters;
+    so those that the module saves (`save_hyperparameters`) go there at the end too, with the metrics, and not at the
+    start without. Outside a trial, and in a search for a sample, it does nothing.
 
     Args:
         rows: to be put back into the files of CSVLoggers.
@@ -150,9 +163,11 @@ class TrialLogs(Callback):
             return
         _write_run_ids(trial.candidate, trainer.loggers)
         for logger in trainer.loggers:
-            if trial.candidate.sample and is_a(logger, "TensorBoardLogger"):
+            if trial.candidate.sample and is_a(
+                logger, "TensorBoardLogger"
+            ):  # it only takes note of them then
                 logger._default_hp_metric = False  # type: ignore[attr-defined]
-            elif trial.candidate.sample:
+            if trial.candidate.sample:
                 logger.log_hyperparams(dict(trial.candidate.sample))
             if is_a(logger, "CSVLogger") and self._rows.get(logger.log_dir or ""):
                 logger.experiment.metrics[:0] = self._rows[logger.log_dir or ""]  # type: ignore[attr-defined]
@@ -192,10 +207,7 @@ def _takes_metrics(logger: Any) -> bool:
 def _made(make: Any, offered: Mapping[str, Any]) -> Any:
     """The logger that a class or function makes, given what it has a name for and was not given already."""
     cls = make.func if isinstance(make, functools.partial) else make
-    is_in_files = isinstance(cls, type) and any(
-        base.__name__ in _IN_FILES and root_of(base) is not None for base in cls.__mro__
-    )
-    if is_in_files:  # its names make a path; see `begin_run`
+    if is_in_files(cls):  # its names make a path; see `begin_run`
         offered = {"save_dir": offered["directory"]} if offered else {}
     fixed = make.keywords if isinstance(make, functools.partial) else {}
     names = [name for name in _parameters(make) if name in offered and name not in fixed]
@@ -230,12 +242,6 @@ def _address(logger: Any, candidate: Candidate) -> None:
     else:
         logger._name = os.path.join(logger.name, candidate.experiment)
         logger._version = f"trial_{candidate.number}"
-
-
-def _read_run_ids(candidate: Candidate) -> list[str | None]:
-    path = candidate.directory / _RUN_IDS
-    result: list[str | None] = json.loads(path.read_text()) if path.is_file() else []
-    return result
 
 
 def _write_run_ids(candidate: Candidate, loggers: Sequence[Any]) -> None:
