@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from lightning_nas.evaluators.loggers import LOGS, is_in_files, names_of, read_run_ids, steps_in
+from lightning_nas.loading import load
 from lightning_nas.trial import Candidate
 
 
@@ -36,7 +36,7 @@ def loggers_of_trial(configured: Any, candidate: Candidate, lightning: str) -> A
 
 def _of_trial(logger: dict[str, Any], candidate: Candidate, index: int) -> dict[str, Any]:
     module, _, name = logger["class_path"].rpartition(".")
-    cls = getattr(importlib.import_module(module), name)
+    cls = load(f"{module}:{name}")
     folder = candidate.directory.absolute()
     arguments = dict(logger.get("init_args", {}))
     if is_in_files(cls):

@@ -81,6 +81,9 @@ def test_what_is_no_space_is_named(space: Path, capsys: pytest.CaptureFixture[st
     assert "str is not a model space" in mistake(capsys, "profile", f"{space}:text")
     assert "No module named 'nowhere'" in mistake(capsys, "profile", "nowhere:Net")
     assert "nowhere.py" in mistake(capsys, "profile", "nowhere.py:Net")
+    said = mistake(capsys, "profile", "../nowhere.py:Net")
+    assert "at ../nowhere.py:Net: " in said
+    assert said.endswith("/../nowhere.py'.\n")
     assert "does not run on inputs of shape (7,)" in mistake(
         capsys, "profile", f"{space}:Net", "--input", "7"
     )
