@@ -402,7 +402,7 @@ def elapsed_s(runs: Sequence[Mapping[str, Any]]) -> float:
     >>> elapsed_s([{"started": 10.0, "seen": 14.0}, {"started": 20.0, "seen": 11.0}])
     4.0
     """
-    return sum(max(0.0, run["seen"] - run["started"]) for run in runs)
+    return float(sum(max(0.0, run["seen"] - run["started"]) for run in runs))
 
 
 def as_metrics(text: str) -> Metrics:
