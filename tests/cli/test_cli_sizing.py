@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from experiments import mistake
 
 from lightning_nas import cli
 from lightning_nas.experiment.description import Description
@@ -43,13 +44,6 @@ def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.write_text(SPACE)
     monkeypatch.syspath_prepend(tmp_path)  # `profile` adds to the path itself; this puts it back
     return path
-
-
-def mistake(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    assert cli.main([str(argument) for argument in arguments]) == 2
-    out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
-    return err
 
 
 @pytest.mark.parametrize("name", ["Net", "net", "Spaces.make"])

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightning_nas.experiment import Experiment
 from lightning_nas.space import Categorical, Float, SearchSpace
 from lightning_nas.strategies import Random
+from lightning_nas.testing.runners import Evaluates
 from lightning_nas.trial import Candidate, Report
 
 SPACE = SearchSpace({"x": Float(0, 1), "kind": Categorical(["a", "b"])})
-
-
-@dataclass(frozen=True)
-class Calls:
-    function: Callable[[Candidate, Report], Any]
-
-    def evaluate(self, candidate: Candidate, report: Report) -> Any:
-        return self.function(candidate, report)
 
 
 def distance(candidate: Candidate, report: Report) -> dict[str, float]:
@@ -31,7 +22,9 @@ def make(directory: Path, function: Any = distance, strategy: Any = None, **sett
     """An experiment in this process, which says nothing."""
     settings = {"runner": "inprocess", "progress": False, "max_trials": 5, **settings}
     model = settings.pop("model", SPACE)
-    return Experiment(model, Calls(function), strategy or Random(), directory=directory / "exp", **settings)
+    return Experiment(
+        model, Evaluates(function), strategy or Random(), directory=directory / "exp", **settings
+    )
 
 
 def samples(experiment: Experiment) -> list[Any]:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_experiments import SPACE, Calls, distance, make, samples
+from small_experiments import SPACE, distance, make, samples
 
 from lightning_nas.errors import ExperimentError, SampleError
 from lightning_nas.experiment import Experiment, SqliteStore
 from lightning_nas.space import Categorical
 from lightning_nas.strategies import GridSearch, Random
+from lightning_nas.testing.runners import Evaluates
 from lightning_nas.trial import Status, Trial
 
 # -- results -----------------------------------------------------------------------------------------
@@ -299,7 +300,9 @@ def test_wrong_settings_are_refused_at_once(
 
 def test_without_a_directory_a_new_one_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    exp = Experiment(SPACE, Calls(distance), Random(), runner="inprocess", progress=False, max_trials=1).run()
+    exp = Experiment(
+        SPACE, Evaluates(distance), Random(), runner="inprocess", progress=False, max_trials=1
+    ).run()
     assert exp.directory.parent == tmp_path / "runs"
     assert (exp.directory / "experiment.db").exists()
 
