@@ -174,7 +174,9 @@ class LightningEvaluator:
             lightning = common_root([module, *things], hints)
             last = [] if make_last is None else [make_last(lightning)]
             if trainer is None:
-                trainer = lightning.Trainer(**_with_defaults({**arguments, "logger": logger}, callbacks))
+                trainer = lightning.Trainer(
+                    **_with_defaults({**arguments, "logger": logger}, callbacks, lightning)
+                )
             else:
                 # Before checkpoint callbacks, which Lightning keeps at the end.
                 trainer.callbacks[:0] = callbacks
@@ -242,18 +244,24 @@ def _check_trainer(arguments: Any) -> None:
     check_loggers(arguments.get("logger"))
 
 
-def _with_defaults(arguments: Mapping[str, Any], callbacks: Sequence[Any]) -> dict[str, Any]:
+def _with_defaults(
+    arguments: Mapping[str, Any], callbacks: Sequence[Any], lightning: ModuleType
+) -> dict[str, Any]:
     """The arguments of a trial's Trainer: the user's, and quiet ones where the user says nothing."""
     own = copy.deepcopy(_as_list(arguments.get("callbacks")))  # EarlyStopping and others keep a state
+    given = [*callbacks, *own]
     directory = output_directory()
     return {
         "enable_model_summary": False,
         # Lightning refuses False beside a callback that does just this.
         "enable_progress_bar": any(is_a(each, "ProgressBar") for each in own),
-        "enable_checkpointing": any(is_a(each, "Checkpoint") for each in (*callbacks, *own)),
+        # It does not know those of its other root, and would add one of its own.
+        "enable_checkpointing": any(isinstance(each, lightning.callbacks.Checkpoint) for each in given),
         "default_root_dir": None if directory is None else str(directory),
         **arguments,
-        "callbacks": [*callbacks, *own],
+        "callbacks": sorted(
+            given, key=lambda each: is_a(each, "Checkpoint")
+        ),  # last, as Lightning has its own
     }
 
 
