@@ -50,8 +50,8 @@ class LightningEvaluator:
             `logger=True` or as the class itself, to `logs` in the trial's folder. Of any other logger give what
             makes it: a class, a function or `functools.partial(WandbLogger, project="digits")`. It is called in each
             trial with those of these that it has parameters for: `name` and `run_name` (both
-            "<experiment>/trial_<number>"), `version`, `experiment`, `experiment_name`, `trial`, `directory`.
-            The sample and the final metrics are logged too.
+            "<experiment>/trial_<number>"), `version` and `experiment_name`; a function also of `experiment`, `trial`
+            and `directory`. The sample and the final metrics are logged too.
         train_dataloaders, val_dataloaders: as in `Trainer.fit`, or functions without arguments that make
             them, so that not every trial has to be sent the data.
         datamodule: instead of the loaders: a LightningDataModule, or a class or function that makes one.
