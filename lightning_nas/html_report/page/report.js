@@ -1,0 +1,74 @@
+"use strict";
+// Draws the charts of a report. Options come from lightning_nas.charts; lists of changes turn one into another.
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const PRINTED_PX = 680; // the width of A4 and Letter between their margins
+  const plots = new Map();
+  let isPrinted = false;
+
+  // What `changes` in embedding.py found: pairs of a path and a value; without a value it goes away.
+  function changed(option, changes) {
+    let result = structuredClone(option);
+    for (const change of changes) {
+      const path = change[0];
+      if (path.length === 0) {
+        result = structuredClone(change[1]);
+        continue;
+      }
+      const last = path[path.length - 1];
+      const place = path.slice(0, -1).reduce((value, key) => value[key], result);
+      if (change.length === 2) place[last] = change[1];
+      else delete place[last];
+    }
+    return result;
+  }
+
+  function draw(name) {
+    const plot = plots.get(name);
+    const chart = data.charts[name];
+    const option = changed(chart.option, plot.step);
+    plot.drawn.setOption(dark.matches && !isPrinted ? changed(option, chart.dark) : option, { notMerge: true });
+  }
+
+  function drawAll() {
+    plots.forEach((_, name) => draw(name));
+  }
+
+  for (const place of document.querySelectorAll("[data-chart]")) {
+    const drawn = echarts.init(place);
+    plots.set(place.dataset.chart, { drawn, step: [] });
+    new ResizeObserver(() => isPrinted || drawn.resize()).observe(place);
+  }
+  drawAll();
+  dark.addEventListener("change", drawAll);
+
+  for (const part of document.querySelectorAll("[data-search]")) {
+    const search = data.searches[part.dataset.search];
+    const input = part.querySelector("input");
+    const drawings = [...part.querySelectorAll("[data-drawing]")];
+    const move = () => {
+      const position = Number(input.value);
+      part.querySelector("output").textContent = search.words[position];
+      drawings.forEach((each, i) => (each.hidden = i !== search.drawings[position]));
+      for (const [name, changes] of Object.entries(search.steps[position])) {
+        plots.get(name).step = changes;
+        draw(name);
+      }
+    };
+    input.addEventListener("input", move);
+    move(); // a browser keeps the slider's place when a page is loaded again
+  }
+
+  addEventListener("beforeprint", () => {
+    isPrinted = true;
+    plots.forEach((plot) => plot.drawn.resize({ width: PRINTED_PX * (plot.drawn.getDom().closest(".half") ? 0.48 : 1) }));
+    drawAll();
+  });
+  addEventListener("afterprint", () => {
+    isPrinted = false;
+    plots.forEach((plot) => plot.drawn.resize({ width: "auto" }));
+    drawAll();
+  });
+  document.documentElement.dataset.drawn = plots.size;
+})();
