@@ -96,6 +96,7 @@ def _parallel_axis(dimension: int, axis: Axis) -> Option:
         "nameLocation": "start",
         "nameGap": 6,
         "nameTextStyle": {"lineHeight": 15},
+        "z": 5,
     }
     if axis.kind == "category":
         texts = [*([NOT_ACTIVE] if axis.has_gap else []), *axis.categories]
@@ -190,7 +191,7 @@ def pareto(trials: Sequence[Trial], x: Objective, y: Objective) -> Option:
 
 
 def importance(scores: Mapping[str, float]) -> Option:
-    """How much each label matters, as bars; the most important one on top, at most 30 and the sum of the rest.
+    """How much each label matters, as bars; the most important one on top, at most 15 and the sum of the rest.
 
     Args:
         scores: share by label, as `importances` gives them.

@@ -48,7 +48,8 @@ def empty(text: str) -> Option:
 
 def grid(**changes: Any) -> Option:
     """Margins that leave room for the legend above and the names of the axes."""
-    return {"left": 64, "right": 24, "top": 40, "bottom": 48, **changes}
+    bounds = {"left": 12, "right": 12, "top": 4, "bottom": 4}
+    return {"left": 64, "right": 24, "top": 40, "bottom": 48, "outerBounds": bounds, **changes}
 
 
 def value_axis(name: str, **changes: Any) -> Option:
@@ -60,6 +61,7 @@ def value_axis(name: str, **changes: Any) -> Option:
         "nameGap": 28,
         "scale": True,
         "axisLabel": {"hideOverlap": True},
+        "axisLine": {"onZero": False},
         **changes,
     }
 
@@ -71,7 +73,7 @@ def number_axis(**changes: Any) -> Option:
 
 def legend(**changes: Any) -> Option:
     """A legend above the chart, which scrolls where it is too long."""
-    return {"type": "scroll", "top": 4, "left": 12, "right": 12, "itemHeight": 10, **changes}
+    return {"type": "scroll", "top": 4, "left": 12, "right": 12, "itemWidth": 14, "itemHeight": 10, **changes}
 
 
 def item(trial: Trial, value: list[Any], among: int, metrics: Mapping[str, float] | None = None) -> Option:
