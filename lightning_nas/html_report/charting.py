@@ -21,6 +21,8 @@ MOST_AXES = 9
 MOST_SOUGHT = 5000
 """So many trials are asked about importance, which takes seconds for more."""
 
+_PRINTED = 250
+
 _COSTS = ("params", "flops", "macs", "latency", "memory", "size", "seconds", "duration")
 
 
@@ -35,6 +37,7 @@ class Chart:
         note: what it leaves out; may be empty.
         narrow: its height on a narrow page, in pixels; None if that is the same.
         is_half: whether two such charts may stand side by side.
+        has_rows: whether its height follows from what it shows, so that paper gives it as much.
     """
 
     title: str
@@ -43,6 +46,12 @@ class Chart:
     note: str = ""
     narrow: int | None = None
     is_half: bool = False
+    has_rows: bool = False
+
+    @property
+    def printed(self) -> int:
+        """Its height on paper, in pixels."""
+        return self.height if self.has_rows else min(self.height, _PRINTED)
 
     @property
     def dark(self) -> list[Change]:
@@ -59,7 +68,7 @@ def progress_charts(contents: Contents) -> list[Chart]:
     if curves is not None:
         found.append(curves)
     found.append(
-        Chart("Trials by status", charts.statuses(contents.counts), 56 + 44 * len(contents.counts), is_half=True)
+        Chart("Trials by status", charts.statuses(contents.counts), 56 + 40 * len(contents.counts), is_half=True)
     )
     if any(trial.duration_s is not None for trial in shown):
         found.append(Chart("Duration of each trial", charts.durations(shown), 280, note, is_half=True))
@@ -117,7 +126,7 @@ def comparing_charts(contents: Contents) -> list[Chart]:
     if any(shares.values()):
         note = f"From {len(asked):,} of {len(completed):,} completed trials." if len(asked) < len(completed) else ""
         height = 56 + 26 * min(len(shares), 31)
-        found.append(Chart("Importance of each label", charts.importance(shares), height, note))
+        found.append(Chart("Importance of each label", charts.importance(shares), height, note, has_rows=True))
         labels = sorted(labels, key=lambda label: -shares.get(label, 0.0))
     shown, note = charted(completed)
     metrics = [contents.metric] if contents.metric is not None else []

@@ -36,6 +36,8 @@ def source_hash(program: str) -> str:
 def changes(old: Any, new: Any) -> list[Change]:
     """What turns `old` into `new`, both of which JSON can hold; `report.js` follows it.
 
+    What is under `data` is replaced as a whole: the ways to hundreds of points take more room than these.
+
     >>> changes({"a": [1, 2], "b": 0, "c": 1}, {"a": [1, 3], "c": 1})
     [(['a', 1], 3), (['b'],)]
     """
@@ -51,6 +53,8 @@ def changes(old: Any, new: Any) -> list[Change]:
             found.append(([key],))
         elif isinstance(old, Mapping) and key not in old:
             found.append(([key], new[key]))
+        elif key == "data":
+            found += [] if _same(old[key], new[key]) else [([key], new[key])]
         else:
             found += [([key, *change[0]], *change[1:]) for change in changes(old[key], new[key])]  # type: ignore[misc]
     return found

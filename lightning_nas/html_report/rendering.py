@@ -87,7 +87,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for each in (words.plain, words.last_lines, words.number, words.amount, words.choice, words.moment):
+    for each in (words.plain, words.last_lines, words.number, words.amount, words.choice, words.moment, words.sentence):
         made.filters[each.__name__] = each
     made.filters["duration"] = duration_text
     made.globals["counted"] = words.counted
@@ -130,7 +130,7 @@ def _network(contents: Contents, network: Network, styles: dict[str, None]) -> d
         blocks = charts.blocks(architecture)
         rows = max((len(axis["data"]) for axis in blocks.get("yAxis", [])), default=0)
         if rows > 1:
-            found = {f"blocks-{trial.number}": Chart("Parameters and MACs by block", blocks, 80 + 24 * rows)}
+            found = {f"blocks-{trial.number}": Chart("Parameters and MACs by block", blocks, 80 + 24 * rows, has_rows=True)}
     code = network.code
     if code is not None and code.count("\n") > _CODE_LINES:
         notes.append(f"Shows the first {_CODE_LINES:,} of {code.count(chr(10)):,} lines of its code.")
@@ -165,11 +165,10 @@ def _space(contents: Contents) -> dict[str, Any]:
         (words.plain(label), words.plain(str(space[label])), words.plain(str(space.conditions.get(label, ""))))
         for label in space
     ]
-    size = space.size
     return {
         "rows": rows[:_LABELS],
         "left": max(0, len(rows) - _LABELS),
-        "size": "infinitely many samples" if size == float("inf") else words.counted(int(size), "sample"),
+        "size": words.many(space.size, "sample"),
     }
 
 

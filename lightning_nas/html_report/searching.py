@@ -95,7 +95,7 @@ def search_part(search: Search) -> SearchPart | None:
 
 def _heat_map(history: SearchHistory, label: str) -> Chart:
     height = 100 + 24 * len(history.candidates[label].rows)
-    return Chart(f"Probabilities of {label}", charts.alphas(history, label, -1), height, narrow=height + 60)
+    return Chart(f"Probabilities of {label}", charts.alphas(history, label, -1), height, has_rows=True, narrow=height + 60)
 
 
 def _has_score(history: SearchHistory) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -112,6 +112,24 @@ def evenly(items: Sequence[Any], most: int) -> list[Any]:
     return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
 
 
-def sentences(parts: Iterable[str]) -> str:
-    """Phrases as sentences."""
-    return " ".join(f"{part[:1].upper()}{part[1:]}." for part in parts)
+def sentence(text: str) -> str:
+    """A phrase as a sentence.
+
+    >>> sentence("all 12 trials are done")
+    'All 12 trials are done.'
+    """
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
+
+
+def many(count: float, noun: str) -> str:
+    """A count that may be astronomic, and its noun.
+
+    >>> many(18, "sample"), many(5.8e19, "sample"), many(math.inf, "sample")
+    ('18 samples', 'about 5.8 × 10^19 samples', 'infinitely many samples')
+    """
+    if math.isinf(count):
+        return f"infinitely many {noun}s"
+    if count < 1e9:
+        return counted(int(count), noun)
+    power = len(str(int(count))) - 1
+    return f"about {int(count) / 10**power:.1f} × 10^{power} {noun}s"

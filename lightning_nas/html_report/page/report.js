@@ -4,6 +4,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const PRINTED_PX = 680; // the width of A4 and Letter between their margins
+  const LARGE = 300_000; // characters of an option: about 2,000 points
   const plots = new Map();
   let isPrinted = false;
 
@@ -36,7 +37,9 @@
   }
 
   for (const place of document.querySelectorAll("[data-chart]")) {
-    const drawn = echarts.init(place);
+    // Vectors print sharply and all at once; thousands of points are faster as pixels.
+    const isLarge = JSON.stringify(data.charts[place.dataset.chart].option).length > LARGE;
+    const drawn = echarts.init(place, null, { renderer: isLarge ? "canvas" : "svg" });
     plots.set(place.dataset.chart, { drawn, step: [] });
     new ResizeObserver(() => isPrinted || drawn.resize()).observe(place);
   }
@@ -60,14 +63,24 @@
     move(); // a browser keeps the slider's place when a page is loaded again
   }
 
+  let opened = [];
+
   addEventListener("beforeprint", () => {
     isPrinted = true;
-    plots.forEach((plot) => plot.drawn.resize({ width: PRINTED_PX * (plot.drawn.getDom().closest(".half") ? 0.48 : 1) }));
-    drawAll();
+    opened = [...document.querySelectorAll("details:not([open]):not(.long)")];
+    opened.forEach((each) => (each.open = true));
+    for (const [name, { drawn }] of plots) {
+      const place = drawn.getDom();
+      const width = PRINTED_PX * (place.closest(".half") ? 0.48 : 1);
+      drawn.resize({ width, height: parseInt(place.style.getPropertyValue("--printed")) });
+      draw(name);
+      drawn.getZr().flush(); // the page is taken before the next frame
+    }
   });
   addEventListener("afterprint", () => {
     isPrinted = false;
-    plots.forEach((plot) => plot.drawn.resize({ width: "auto" }));
+    opened.forEach((each) => (each.open = false));
+    plots.forEach(({ drawn }) => drawn.resize({ width: "auto", height: "auto" }));
     drawAll();
   });
   document.documentElement.dataset.drawn = plots.size;
