@@ -44,6 +44,7 @@ PARTS: dict[str, tuple[int, set[str]]] = {
     "experiment": (6, {"cloudpickle", "numpy", "rich"}),
     "demo": (7, {"numpy", "rich"} | TORCH | LIGHTNING),
     "hpo": (7, {"numpy", "yaml", "jsonargparse"} | TORCH | LIGHTNING),
+    "html_report": (7, {"jinja2", "markupsafe"}),
     "cli": (8, {"rich"}),
 }
 

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+FILE = "report.html"
+"""Its name where a folder is given."""
+
 LEADERS = 20
 NETWORKS = 3
 
@@ -19,7 +22,8 @@ def write_report(directory: str | Path, path: str | Path | None = None, top: int
 
     Args:
         directory: the experiment's folder; it is only read.
-        path: of the file, which is replaced as a whole; `report.html` in the experiment's folder if None.
+        path: of the file, which is replaced as a whole, or of a folder, which gets `report.html`; the
+            experiment's folder if None.
         top: how many of the best trials it lists; the networks of the first three are drawn.
 
     Returns:
@@ -32,10 +36,15 @@ def write_report(directory: str | Path, path: str | Path | None = None, top: int
     from lightning_nas.html_report.contents import read_contents
     from lightning_nas.html_report.rendering import render
 
-    directory = Path(directory)
-    path = directory / "report.html" if path is None else Path(path)
+    directory, path = Path(directory), Path(directory if path is None else path)
     text = render(read_contents(directory, top, NETWORKS))
+    if path.is_dir():
+        path /= FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.new")
-    draft.write_text(text, encoding="utf-8", newline="\n")
-    draft.replace(path)
+    try:
+        draft.write_text(text, encoding="utf-8", newline="\n")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
     return path

@@ -26,7 +26,7 @@ _ECHARTS = _HERE / "echarts" / "echarts.min.js"
 
 _COLUMNS = 6  # for labels in the table of trials
 _METRICS = 5
-_LABELS = 200  # of a space
+_DOMAINS = 200  # of a space
 _FAILURES = 10
 _TRACEBACK_LINES = 40
 _CODE_LINES = 1500
@@ -161,15 +161,13 @@ def _table(contents: Contents) -> dict[str, Any]:
 
 def _space(contents: Contents) -> dict[str, Any]:
     space = contents.description.space
-    rows = [
-        (words.plain(label), words.plain(str(space[label])), words.plain(str(space.conditions.get(label, ""))))
-        for label in space
-    ]
-    return {
-        "rows": rows[:_LABELS],
-        "left": max(0, len(rows) - _LABELS),
-        "size": words.many(space.size, "sample"),
-    }
+    # The labels of a cell have but a few domains between them.
+    alike: dict[tuple[str, str], list[str]] = {}
+    for label in space:
+        key = words.plain(str(space[label])), words.plain(str(space.conditions.get(label, "")))
+        alike.setdefault(key, []).append(words.plain(label))
+    rows = [(", ".join(labels), *key) for key, labels in alike.items()]
+    return {"rows": rows[:_DOMAINS], "left": max(0, len(rows) - _DOMAINS), "size": words.many(space.size, "sample")}
 
 
 def _pairs(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
