@@ -18,8 +18,8 @@ MOST_TRIALS = 2000
 
 MOST_CURVES = 50
 MOST_AXES = 9
-MOST_SOUGHT = 5000
-"""So many trials are asked about importance, which takes seconds for more."""
+MOST_SOUGHT = 2000
+"""So many trials are asked about importance, in about a second."""
 
 _PRINTED = 250
 
@@ -114,28 +114,32 @@ def curves_chart(contents: Contents) -> Chart | None:
     return Chart(f"Reports of {metric}", charts.curves(shown, metric), note=note)
 
 
-def comparing_charts(contents: Contents) -> list[Chart]:
-    """What mattered: importance, parallel coordinates, and two metrics against each other."""
+def comparing_charts(contents: Contents) -> tuple[list[Chart], list[str]]:
+    """What mattered: importance, parallel coordinates, and two metrics against each other; and why one is missing."""
     completed = [t for t in contents.trials if t.status is Status.COMPLETED and t.score is not None]
     if len(completed) < 2:
-        return []
-    found = []
-    labels = varied(completed, contents.description.space)
-    asked = evenly(completed, MOST_SOUGHT)
-    shares = importances(contents.description.space, asked, contents.description.objective)
-    if any(shares.values()):
-        note = f"From {len(asked):,} of {len(completed):,} completed trials." if len(asked) < len(completed) else ""
+        return [], []
+    found, notes = [], []
+    space, objective = contents.description.space, contents.description.objective
+    asked = evenly(contents.trials, MOST_SOUGHT)
+    shares: dict[str, float] = {}
+    try:
+        shares = importances(space, asked, objective)
+    except ValueError as error:
+        notes.append(str(error))
+    else:
+        note = f"From {len(asked):,} of {len(contents.trials):,} trials." if len(asked) < len(contents.trials) else ""
         height = 56 + 26 * min(len(shares), 31)
         found.append(Chart("Importance of each label", charts.importance(shares), height, note, has_rows=True))
-        labels = sorted(labels, key=lambda label: -shares.get(label, 0.0))
+    labels = sorted(varied(completed, space), key=lambda label: -shares.get(label, 0.0))
     shown, note = charted(completed)
     metrics = [contents.metric] if contents.metric is not None else []
     kept = labels[: MOST_AXES - len(metrics)]
     if kept:
         if len(kept) < len(labels):
-            which = "most important" if any(shares.values()) else "first"
+            which = "most important" if shares else "first"
             note = f"Shows the {len(kept)} {which} of {len(labels)} labels. {note}".strip()
-        option = charts.parallel(shown, kept, metrics, space=contents.description.space)
+        option = charts.parallel(shown, kept, metrics, space=space)
         axes = len(kept) + len(metrics)
         found.append(Chart("Completed trials, choice by choice", option, 380, note, narrow=120 + 60 * axes))
     other = opposed(completed, contents.metric)
@@ -143,7 +147,7 @@ def comparing_charts(contents: Contents) -> list[Chart]:
         x, y = Objective(other), Objective(contents.metric, contents.description.mode)
         _, note = charted(completed)
         found.append(Chart(f"{contents.metric} against {other}", charts.pareto(shown, x, y), 360, note))
-    return found
+    return found, notes
 
 
 def varied(trials: Iterable[Trial], labels: Iterable[str]) -> list[str]:

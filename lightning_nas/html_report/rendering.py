@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,9 @@ _TRACEBACK_LINES = 40
 _CODE_LINES = 1500
 _DRAWING_BYTES = 400_000
 
+_NARROW = 460  # pixels: of a drawing that leaves room for a chart beside it
+
+_WIDTH = re.compile(r'<svg [^>]*?\bwidth="(\d+)"')
 _STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
 
@@ -39,7 +43,8 @@ def render(contents: Contents) -> str:
     """The report's HTML."""
     searches = [part for search in contents.searches if (part := search_part(search)) is not None]
     progress = numbered(progress_charts(contents), "progress") if contents.trials else {}
-    comparing = numbered(comparing_charts(contents), "comparing")
+    compared, comparing_notes = comparing_charts(contents)
+    comparing = numbered(compared, "comparing")
     styles: dict[str, None] = {}
     networks = [_network(contents, network, styles) for network in contents.networks]
     drawn = _searches_without_styles(searches, styles)
@@ -66,6 +71,7 @@ def render(contents: Contents) -> str:
         data=Markup(as_script_data(data)),
         progress=progress,
         comparing=comparing,
+        comparing_notes=comparing_notes,
         networks=networks,
         searches=list(zip(searches, drawn)),
         table=_table(contents),
@@ -110,6 +116,11 @@ def _without_style(svg: str, styles: dict[str, None]) -> Markup:
     return Markup(_STYLE.sub("", svg))
 
 
+def _width(svg: str) -> float:
+    found = _WIDTH.search(svg)
+    return float(found[1]) if found else math.inf
+
+
 def _searches_without_styles(parts: Sequence[SearchPart], styles: dict[str, None]) -> list[list[list[Markup]]]:
     return [[[_without_style(svg, styles) for svg in svgs] for _, svgs in part.drawings] for part in parts]
 
@@ -130,7 +141,10 @@ def _network(contents: Contents, network: Network, styles: dict[str, None]) -> d
         blocks = charts.blocks(architecture)
         rows = max((len(axis["data"]) for axis in blocks.get("yAxis", [])), default=0)
         if rows > 1:
-            found = {f"blocks-{trial.number}": Chart("Parameters and MACs by block", blocks, 80 + 24 * rows, has_rows=True)}
+            # On a narrow page, and on paper beside a drawing, both halves lie one beneath the other.
+            stacked = 150 + 48 * rows
+            chart = Chart("Parameters and MACs by block", blocks, 80 + 24 * rows, has_rows=True, narrow=stacked)
+            found = {f"blocks-{trial.number}": chart}
     code = network.code
     if code is not None and code.count("\n") > _CODE_LINES:
         notes.append(f"Shows the first {_CODE_LINES:,} of {code.count(chr(10)):,} lines of its code.")
@@ -139,6 +153,7 @@ def _network(contents: Contents, network: Network, styles: dict[str, None]) -> d
         "trial": trial,
         "architecture": architecture,
         "drawings": [_without_style(svg, styles) for svg in svgs],
+        "is_narrow": bool(svgs) and all(_width(svg) <= _NARROW for svg in svgs),
         "charts": found,
         "code": code,
         "notes": notes,

@@ -26,25 +26,31 @@
   }
 
   function draw(name) {
-    const plot = plots.get(name);
+    const { drawn, step } = plots.get(name);
+    if (drawn === null) return;
     const chart = data.charts[name];
-    const option = changed(chart.option, plot.step);
-    plot.drawn.setOption(dark.matches && !isPrinted ? changed(option, chart.dark) : option, { notMerge: true });
+    const option = changed(chart.option, step);
+    drawn.setOption(dark.matches && !isPrinted ? changed(option, chart.dark) : option, { notMerge: true });
   }
 
-  function drawAll() {
-    plots.forEach((_, name) => draw(name));
+  // A chart in a closed part of the page has no size; it is made when it gets one.
+  function fit(place) {
+    const name = place.dataset.chart;
+    const plot = plots.get(name);
+    if (isPrinted || place.clientWidth === 0) return;
+    if (plot.drawn !== null) return plot.drawn.resize();
+    // Vectors print sharply and all at once; thousands of points are faster as pixels.
+    const isLarge = JSON.stringify(data.charts[name].option).length > LARGE;
+    plot.drawn = echarts.init(place, null, { renderer: isLarge ? "canvas" : "svg" });
+    draw(name);
   }
 
   for (const place of document.querySelectorAll("[data-chart]")) {
-    // Vectors print sharply and all at once; thousands of points are faster as pixels.
-    const isLarge = JSON.stringify(data.charts[place.dataset.chart].option).length > LARGE;
-    const drawn = echarts.init(place, null, { renderer: isLarge ? "canvas" : "svg" });
-    plots.set(place.dataset.chart, { drawn, step: [] });
-    new ResizeObserver(() => isPrinted || drawn.resize()).observe(place);
+    plots.set(place.dataset.chart, { place, drawn: null, step: [] });
+    fit(place);
+    new ResizeObserver(() => fit(place)).observe(place);
   }
-  drawAll();
-  dark.addEventListener("change", drawAll);
+  dark.addEventListener("change", () => plots.forEach((_, name) => draw(name)));
 
   for (const part of document.querySelectorAll("[data-search]")) {
     const search = data.searches[part.dataset.search];
@@ -69,10 +75,10 @@
     isPrinted = true;
     opened = [...document.querySelectorAll("details:not([open]):not(.long)")];
     opened.forEach((each) => (each.open = true));
-    for (const [name, { drawn }] of plots) {
-      const place = drawn.getDom();
-      const width = PRINTED_PX * (place.closest(".half") ? 0.48 : 1);
-      drawn.resize({ width, height: parseInt(place.style.getPropertyValue("--printed")) });
+    for (const [name, { place, drawn }] of plots) {
+      if (drawn === null) continue;
+      const share = place.closest(".half") ? 0.48 : place.closest(".beside") ? 0.58 : 1;
+      drawn.resize({ width: PRINTED_PX * share, height: parseInt(getComputedStyle(place).getPropertyValue("--printed")) });
       draw(name);
       drawn.getZr().flush(); // the page is taken before the next frame
     }
@@ -80,8 +86,9 @@
   addEventListener("afterprint", () => {
     isPrinted = false;
     opened.forEach((each) => (each.open = false));
-    plots.forEach(({ drawn }) => drawn.resize({ width: "auto", height: "auto" }));
-    drawAll();
+    for (const [name, { drawn }] of plots) {
+      drawn?.resize({ width: "auto", height: "auto" });
+      draw(name);
+    }
   });
-  document.documentElement.dataset.drawn = plots.size;
 })();
