@@ -19,8 +19,8 @@ NARROW_PX = 600
 def chart(description: str, **parts: Any) -> Option:
     """An option with what every chart has.
 
-    Nothing is animated, since pages draw again whenever a value arrives. Tooltips are drawn on the canvas
-    (`richText`), never as HTML: labels and values are other people's text.
+    Nothing is animated, since pages draw again whenever a value arrives. A tooltip is the name of what is under
+    the pointer, put in by ECharts' template, which escapes it: labels and values are other people's text.
 
     Args:
         description: what the chart shows, for screen readers.
@@ -29,7 +29,12 @@ def chart(description: str, **parts: Any) -> Option:
     option: Option = {
         "animation": False,
         "aria": {"enabled": True, "label": {"description": plain(description, 300)}},
-        "tooltip": {"renderMode": "richText", "confine": True, "trigger": "item", "formatter": "{b}"},
+        "tooltip": {
+            "trigger": "item",
+            "confine": True,
+            "formatter": "{b}",
+            "extraCssText": "white-space: pre-wrap; overflow-wrap: anywhere; max-width: 360px",
+        },
         **parts,
     }
     return themed(option)

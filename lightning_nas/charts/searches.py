@@ -127,7 +127,8 @@ def curves(trials: Sequence[Trial], metric: str) -> Option:
                 "opacity": 1 if n in colours or few else 0.45,
             },
             "itemStyle": {"color": colours.get(n, FAINT)},
-            "emphasis": {"lineStyle": {"width": 3, "opacity": 1}},
+            "endLabel": {"show": False, "formatter": "{a}", "color": LINE},
+            "emphasis": {"lineStyle": {"width": 3, "opacity": 1}, "endLabel": {"show": not few}},
             "triggerLineEvent": True,
             "z": 3 if n in colours else 2,
         }
@@ -141,12 +142,6 @@ def curves(trials: Sequence[Trial], metric: str) -> Option:
         grid=grid(),
         xAxis=value_axis("step", minInterval=1, splitLine={"show": False}),
         yAxis=value_axis(metric, nameGap=46, type="log" if needs_log(finite, direction) else "value"),
-        tooltip={
-            "renderMode": "richText",
-            "confine": True,
-            "trigger": "item",
-            "formatter": "{b}" if few else "{a}",
-        },
         series=series,
     )
 
