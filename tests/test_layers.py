@@ -32,6 +32,7 @@ PARTS: dict[str, tuple[int, set[str]]] = {
     "architecture": (2, set()),
     "search_history": (2, set()),
     "charts": (3, set()),
+    "drawing": (3, set()),
     "strategies": (3, {"numpy"}),
     "stopping": (3, {"numpy"}),
     "mutables": (3, {"numpy", "networkx"} | TORCH),

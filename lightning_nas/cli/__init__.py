@@ -10,7 +10,17 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lightning_nas.cli import asking, exporting, looking, reporting, rescuing, running, sizing, sweeping, trials
+from lightning_nas.cli import (
+    asking,
+    exporting,
+    looking,
+    reporting,
+    rescuing,
+    running,
+    sizing,
+    sweeping,
+    trials,
+)
 from lightning_nas.cli.options import PROGRAM, Commands, parse
 from lightning_nas.errors import NASError
 

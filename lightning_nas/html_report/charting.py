@@ -68,7 +68,9 @@ def progress_charts(contents: Contents) -> list[Chart]:
     if curves is not None:
         found.append(curves)
     found.append(
-        Chart("Trials by status", charts.statuses(contents.counts), 56 + 40 * len(contents.counts), is_half=True)
+        Chart(
+            "Trials by status", charts.statuses(contents.counts), 56 + 40 * len(contents.counts), is_half=True
+        )
     )
     if any(trial.duration_s is not None for trial in shown):
         found.append(Chart("Duration of each trial", charts.durations(shown), 280, note, is_half=True))
@@ -110,7 +112,9 @@ def curves_chart(contents: Contents) -> Chart | None:
         return None
     ranked = best(reporting, MOST_CURVES)
     shown = reporting if len(reporting) <= MOST_CURVES else ranked or evenly(reporting, MOST_CURVES)
-    note = f"Shows {len(shown)} of {len(reporting):,} trials, the best." if len(shown) < len(reporting) else ""
+    note = (
+        f"Shows {len(shown)} of {len(reporting):,} trials, the best." if len(shown) < len(reporting) else ""
+    )
     return Chart(f"Reports of {metric}", charts.curves(shown, metric), note=note)
 
 
@@ -128,9 +132,15 @@ def comparing_charts(contents: Contents) -> tuple[list[Chart], list[str]]:
     except ValueError as error:
         notes.append(str(error))
     else:
-        note = f"From {len(asked):,} of {len(contents.trials):,} trials." if len(asked) < len(contents.trials) else ""
+        note = (
+            f"From {len(asked):,} of {len(contents.trials):,} trials."
+            if len(asked) < len(contents.trials)
+            else ""
+        )
         height = 56 + 26 * min(len(shares), 31)
-        found.append(Chart("Importance of each label", charts.importance(shares), height, note, has_rows=True))
+        found.append(
+            Chart("Importance of each label", charts.importance(shares), height, note, has_rows=True)
+        )
     labels = sorted(varied(completed, space), key=lambda label: -shares.get(label, 0.0))
     shown, note = charted(completed)
     metrics = [contents.metric] if contents.metric is not None else []

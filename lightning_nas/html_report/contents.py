@@ -23,6 +23,7 @@ from lightning_nas.search_history import SearchHistory, read_search
 from lightning_nas.trial import Status, Trial, best
 
 CODE = "net.py"
+EXPORT = "export"  # where `lightning-nas export` writes unless told otherwise
 _LOG_LINES = 20
 _MOST_BYTES = 1 << 20  # of a file of code, and of a log's end
 _KINDS_OF_FAILURE = 10
@@ -159,9 +160,10 @@ def _may_be_one_shot(directory: Path) -> bool:
 
 def _network(directory: Path, trial: Trial, troubles: list[str]) -> Network:
     place = directory / folder.trial_folder(trial.number)
-    code = _read(place / CODE, _text, troubles)
-    if code is None and kept_number(directory) == trial.number:
-        code = _read(directory / folder.BEST / CODE, _text, troubles)
+    places = [directory / EXPORT / str(trial.number)]
+    if kept_number(directory) == trial.number:
+        places.insert(0, directory / folder.BEST)
+    code = next((text for each in places if (text := _read(each / CODE, _text, troubles)) is not None), None)
     return Network(trial, _read(place / architecture.FILE, read_architecture, troubles), code)
 
 

@@ -93,7 +93,15 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for each in (words.plain, words.last_lines, words.number, words.amount, words.choice, words.moment, words.sentence):
+    for each in (
+        words.plain,
+        words.last_lines,
+        words.number,
+        words.amount,
+        words.choice,
+        words.moment,
+        words.sentence,
+    ):
         made.filters[each.__name__] = each
     made.filters["duration"] = duration_text
     made.globals["counted"] = words.counted
@@ -121,7 +129,9 @@ def _width(svg: str) -> float:
     return float(found[1]) if found else math.inf
 
 
-def _searches_without_styles(parts: Sequence[SearchPart], styles: dict[str, None]) -> list[list[list[Markup]]]:
+def _searches_without_styles(
+    parts: Sequence[SearchPart], styles: dict[str, None]
+) -> list[list[list[Markup]]]:
     return [[[_without_style(svg, styles) for svg in svgs] for _, svgs in part.drawings] for part in parts]
 
 
@@ -143,7 +153,9 @@ def _network(contents: Contents, network: Network, styles: dict[str, None]) -> d
         if rows > 1:
             # On a narrow page, and on paper beside a drawing, both halves lie one beneath the other.
             stacked = 150 + 48 * rows
-            chart = Chart("Parameters and MACs by block", blocks, 80 + 24 * rows, has_rows=True, narrow=stacked)
+            chart = Chart(
+                "Parameters and MACs by block", blocks, 80 + 24 * rows, has_rows=True, narrow=stacked
+            )
             found = {f"blocks-{trial.number}": chart}
     code = network.code
     if code is not None and code.count("\n") > _CODE_LINES:
@@ -182,11 +194,15 @@ def _space(contents: Contents) -> dict[str, Any]:
         key = words.plain(str(space[label])), words.plain(str(space.conditions.get(label, "")))
         alike.setdefault(key, []).append(words.plain(label))
     rows = [(", ".join(labels), *key) for key, labels in alike.items()]
-    return {"rows": rows[:_DOMAINS], "left": max(0, len(rows) - _DOMAINS), "size": words.many(space.size, "sample")}
+    return {
+        "rows": rows[:_DOMAINS],
+        "left": max(0, len(rows) - _DOMAINS),
+        "size": words.many(space.size, "sample"),
+    }
 
 
 def _pairs(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(name, "–" if value is None else words.plain(str(value))) for name, value in settings.items()]
+    return [(name, "-" if value is None else words.plain(str(value))) for name, value in settings.items()]
 
 
 def _environment_pairs(contents: Contents) -> list[tuple[str, str]]:
@@ -239,7 +255,11 @@ def command_line(argv: Sequence[str]) -> str | None:
     """
     program, *options = map(str, argv or [""])
     path = PurePath(program)
-    if path.name in ("", "-c", "-", "-m") or path.name in ("ipykernel_launcher.py", "ipython", "colab_kernel_launcher.py"):
+    if path.name in ("", "-c", "-", "-m") or path.name in (
+        "ipykernel_launcher.py",
+        "ipython",
+        "colab_kernel_launcher.py",
+    ):
         return None
     if path.name == "__main__.py" and "lightning_nas" in path.parts:
         module = ".".join(path.parts[path.parts.index("lightning_nas") : -1])

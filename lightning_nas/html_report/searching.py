@@ -85,7 +85,9 @@ def search_part(search: Search) -> SearchPart | None:
         name,
         search.trial.number,
         maps,
-        Chart("Health of the search", charts.search_health(everything), 380 if _has_score(everything) else 300),
+        Chart(
+            "Health of the search", charts.search_health(everything), 380 if _has_score(everything) else 300
+        ),
         _drawings(snapshots),
         [_words(snapshot) for snapshot in snapshots],
         " ".join(notes),
@@ -95,7 +97,13 @@ def search_part(search: Search) -> SearchPart | None:
 
 def _heat_map(history: SearchHistory, label: str) -> Chart:
     height = 100 + 24 * len(history.candidates[label].rows)
-    return Chart(f"Probabilities of {label}", charts.alphas(history, label, -1), height, has_rows=True, narrow=height + 60)
+    return Chart(
+        f"Probabilities of {label}",
+        charts.alphas(history, label, -1),
+        height,
+        has_rows=True,
+        narrow=height + 60,
+    )
 
 
 def _has_score(history: SearchHistory) -> bool:
@@ -113,5 +121,7 @@ def _drawings(snapshots: Sequence[Snapshot]) -> list[tuple[tuple[int, ...], tupl
 
 
 def _words(snapshot: Snapshot) -> str:
-    health = [f"{word} {number(snapshot.health[key])}" for key, word in _HEALTH.items() if key in snapshot.health]
+    health = [
+        f"{word} {number(snapshot.health[key])}" for key, word in _HEALTH.items() if key in snapshot.health
+    ]
     return ", ".join([f"after epoch {snapshot.epoch}", counted(snapshot.step, "step"), *health])

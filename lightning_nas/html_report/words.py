@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 # Colours, cursor movements and titles of a terminal (ECMA-48: CSI, OSC, and the short ones).
@@ -39,16 +40,16 @@ def number(value: object) -> str:
     """A metric: five digits that count, whole ones in groups of three.
 
     >>> number(0.9876543), number(1234567.0), number(math.nan), number(None)
-    ('0.98765', '1,234,567', 'NaN', '–')
+    ('0.98765', '1,234,567', 'NaN', '-')
     """
     if value is None:
-        return "–"
+        return "-"
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return plain(str(value))
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
+        return "∞" if value > 0 else "-∞"
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:.5g}"
@@ -79,7 +80,7 @@ def choice(value: Any) -> str:
 
 def moment(time: float | None) -> str:
     """A Unix time, with the time zone of this machine."""
-    return "–" if time is None else datetime.fromtimestamp(time).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    return "-" if time is None else datetime.fromtimestamp(time).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def counted(count: int, noun: str) -> str:
@@ -124,12 +125,11 @@ def sentence(text: str) -> str:
 def many(count: float, noun: str) -> str:
     """A count that may be astronomic, and its noun.
 
-    >>> many(18, "sample"), many(5.8e19, "sample"), many(math.inf, "sample")
-    ('18 samples', 'about 5.8 × 10^19 samples', 'infinitely many samples')
+    >>> many(18, "sample"), many(10**400, "sample"), many(math.inf, "sample")
+    ('18 samples', 'about 1.0e+400 samples', 'infinitely many samples')
     """
     if math.isinf(count):
         return f"infinitely many {noun}s"
     if count < 1e9:
         return counted(int(count), noun)
-    power = len(str(int(count))) - 1
-    return f"about {int(count) / 10**power:.1f} × 10^{power} {noun}s"
+    return f"about {Decimal(count):.2g} {noun}s"
