@@ -128,7 +128,7 @@ def many(count: float, noun: str) -> str:
     >>> many(18, "sample"), many(10**400, "sample"), many(math.inf, "sample")
     ('18 samples', 'about 1.0e+400 samples', 'infinitely many samples')
     """
-    if math.isinf(count):
+    if count == math.inf:
         return f"infinitely many {noun}s"
     if count < 1e9:
         return counted(int(count), noun)
