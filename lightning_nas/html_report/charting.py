@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning_nas import charts
+from lightning_nas.charts.numbers import pareto_numbers
 from lightning_nas.html_report.contents import Contents
 from lightning_nas.html_report.embedding import Change, changes
 from lightning_nas.html_report.words import evenly
@@ -155,9 +156,29 @@ def comparing_charts(contents: Contents) -> tuple[list[Chart], list[str]]:
     other = opposed(completed, contents.metric)
     if other is not None:
         x, y = Objective(other), Objective(contents.metric, contents.description.mode)
-        _, note = charted(completed)
+        shown, note = with_front(completed, x, y)
         found.append(Chart(f"{contents.metric} against {other}", charts.pareto(shown, x, y), 360, note))
     return found, notes
+
+
+def with_front(trials: Sequence[Trial], x: Objective, y: Objective) -> tuple[list[Trial], str]:
+    """At most `MOST_TRIALS` of the trials, by number, and a note on those left out.
+
+    Half of them at most are on the Pareto front, which is whole if it is no longer than that.
+    """
+    if len(trials) <= MOST_TRIALS:
+        return list(trials), ""
+    front = [trial for trial, *_ in pareto_numbers(trials, x, y).front]
+    shown = evenly(front, MOST_TRIALS // 2)
+    on_front = {trial.number for trial in front}
+    shown += evenly([trial for trial in trials if trial.number not in on_front], MOST_TRIALS - len(shown))
+    which = (
+        "the whole front"
+        if len(front) <= MOST_TRIALS // 2
+        else f"{MOST_TRIALS // 2:,} of {len(front):,} on the front"
+    )
+    note = f"Shows {len(shown):,} of {len(trials):,} trials: {which}, and an even choice of the others."
+    return sorted(shown, key=lambda trial: trial.number), note
 
 
 def varied(trials: Iterable[Trial], labels: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -13,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from reported import EVIL, Page, finished, made, with_files, with_search
 
@@ -20,12 +22,12 @@ from lightning_nas import charts, cli, html_report
 from lightning_nas.errors import StoreError
 from lightning_nas.experiment import SqliteStore, folder
 from lightning_nas.html_report import write_report
-from lightning_nas.html_report.charting import MOST_TRIALS, charted
+from lightning_nas.html_report.charting import MOST_TRIALS, charted, with_front
 from lightning_nas.html_report.embedding import changes
 from lightning_nas.html_report.searching import MOST_EPOCHS
 from lightning_nas.search_history import read_search
 from lightning_nas.space import Categorical, SearchSpace
-from lightning_nas.trial import Intermediate, Status, Trial, best
+from lightning_nas.trial import Intermediate, Objective, Status, Trial, best
 
 ECHARTS = Path(html_report.__file__).parent / "echarts"
 
@@ -132,8 +134,6 @@ def test_the_programs_are_those_of_the_policy(rich: Path) -> None:
     policy = next(attrs["content"] or "" for _, attrs in page.tags if "http-equiv" in attrs)
     programs = [raw for raw in page.raw if raw.lstrip().startswith(("/*", '"use strict"'))]
     programs = [raw for raw in programs if "echarts" in raw]
-    import base64
-
     hashes = [base64.b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in programs]
     assert len(hashes) == 2
     assert all(f"'sha256-{each}'" in policy for each in hashes)
@@ -202,15 +202,9 @@ def test_thousands_of_trials_stay_a_file_to_mail(tmp_path: Path) -> None:
     assert "Shows 50 of 3,000 trials, the best." in page.words
     history = page.data["charts"]["progress-0"]["option"]["series"]
     drawn = next(series["data"] for series in history if series["name"] == "best so far")
-    full = charts.history(trials, charts_objective())["series"]
+    full = charts.history(trials, Objective("acc"))["series"]
     expected = next(series["data"] for series in full if series["name"] == "best so far")
     assert [x for x, _ in drawn][:-1] == [x for x, _ in expected][:-1]
-
-
-def charts_objective() -> Any:
-    from lightning_nas.trial import Objective
-
-    return Objective("acc")
 
 
 def test_the_chosen_trials_hold_the_best_of_every_time() -> None:
@@ -226,6 +220,23 @@ def test_the_chosen_trials_hold_the_best_of_every_time() -> None:
             leaders.append(trial)
     assert all(trial in kept for trial in leaders + best(trials, 15))
     assert charted(trials, 500) == (trials, "")
+
+
+def test_a_chart_of_some_trials_has_the_front_of_all() -> None:
+    rng = np.random.default_rng(0)
+    trials = [
+        Trial(i, {}, Status.COMPLETED, {"acc": float(a), "ms": float(b)}, float(a))
+        for i, (a, b) in enumerate(rng.random((3000, 2)))
+    ]
+    x, y = Objective("ms", "min"), Objective("acc")
+    shown, note = with_front(trials, x, y)
+    assert len(shown) == MOST_TRIALS
+    assert "2,000 of 3,000 trials: the whole front" in note
+    fronts = [
+        [series["data"] for series in charts.pareto(some, x, y)["series"] if series["name"] == "Pareto front"]
+        for some in (trials, shown)
+    ]
+    assert [p["value"] for p in fronts[0][0]] == [p["value"] for p in fronts[1][0]]
 
 
 def test_many_labels_and_failures_are_summed_up(tmp_path: Path) -> None:

@@ -171,10 +171,10 @@ def test_other_peoples_text_does_nothing(look: Any, tmp_path: Path) -> None:
     for number in range(3):
         with_files(directory, number)
     seen = look(write_report(directory))
-    assert seen.page.title().endswith("– lightning-nas")
+    assert seen.page.title().endswith("lightning-nas")
     assert seen.troubles == []
     seen.page.hover("[data-chart=progress-0]", position={"x": 64, "y": 150})
-    assert seen.page.title().endswith("– lightning-nas")
+    assert seen.page.title().endswith("lightning-nas")
     assert len(seen.requests) <= 2
 
 
@@ -183,7 +183,7 @@ def test_a_script_that_got_in_would_not_run(look: Any, rich: Path, tmp_path: Pat
     path = tmp_path / "broken-into.html"
     path.write_text(rich.read_text().replace("</main>", "<script>document.title = 'taken'</script></main>"))
     seen = look(path)
-    assert seen.page.title().endswith("– lightning-nas")
+    assert seen.page.title().endswith("lightning-nas")
     assert any("Content Security Policy" in trouble for trouble in seen.troubles)
     assert (
         min(
