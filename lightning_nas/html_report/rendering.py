@@ -46,7 +46,9 @@ def render(contents: Contents) -> str:
     compared, comparing_notes = comparing_charts(contents)
     comparing = numbered(compared, "comparing")
     styles: dict[str, None] = {}
-    networks = [_network(contents, network, styles) for network in contents.networks]
+    networks = [
+        _network(contents, network, styles) for network in contents.networks if _is_known(contents, network)
+    ]
     drawn = _searches_without_styles(searches, styles)
     every = {**progress, **comparing}
     for each in networks:
@@ -135,6 +137,13 @@ def _searches_without_styles(
     return [[[_without_style(svg, styles) for svg in svgs] for _, svgs in part.drawings] for part in parts]
 
 
+def _is_known(contents: Contents, network: Network) -> bool:
+    """Whether there is anything to tell of a trial's network; a search without a model has none."""
+    return (
+        contents.description.model is not None or network.architecture is not None or network.code is not None
+    )
+
+
 def _network(contents: Contents, network: Network, styles: dict[str, None]) -> dict[str, Any]:
     """One of the leading networks, for the template."""
     trial, architecture = network.trial, network.architecture
@@ -220,6 +229,7 @@ def _commands(contents: Contents) -> dict[str, Any]:
     """How the run is made again: the shell's lines, and what must be said of them."""
     environment = contents.runs[-1]["environment"] if contents.runs else {}
     argv, folder, commit = (environment.get(key) for key in ("command", "working_directory", "commit"))
+    place = shlex.quote(str(contents.directory.resolve()))
     lines, notes = [], []
     if isinstance(commit, str):
         lines.append(f"git checkout {shlex.quote(commit.rstrip('+'))}")
@@ -236,10 +246,8 @@ def _commands(contents: Contents) -> dict[str, Any]:
     return {
         "lines": words.plain("\n".join(lines)),
         "notes": notes,
-        "resume": words.plain(f"lightning-nas resume {shlex.quote(str(contents.directory))}"),
-        "export": words.plain(
-            f"lightning-nas export {shlex.quote(str(contents.directory))} --top 3 --format code"
-        ),
+        "resume": words.plain(f"lightning-nas resume {place}"),
+        "export": words.plain(f"lightning-nas export {place} --top 3 --format code"),
     }
 
 

@@ -157,6 +157,12 @@ def test_without_trials(tmp_path: Path) -> None:
     assert page.data == {"charts": {}, "searches": {}}
 
 
+def test_a_search_without_a_model_tells_of_no_architectures(tmp_path: Path) -> None:
+    page = page_of(made(tmp_path, finished(5), model=None))
+    assert "Architecture" not in page.words
+    assert page.faults == []
+
+
 def test_without_any_run(tmp_path: Path) -> None:
     from lightning_nas.experiment.description import Description
 
