@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_nas.charts.axes import NOT_ACTIVE, Axis, parallel_numbers
 from lightning_nas.charts.numbers import (
+    curve_colours,
     curve_numbers,
     direction_of,
     duration_numbers,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MARKERS = {"circle": "o", "triangle": "^", "emptyCircle": "o", "rect": "s", "diamond": "D"}
-_COLOURED = 8
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,13 @@ class Plots:
         figure, ax = _figure()
         if not found:
             return _empty(figure, ax, f"No trial has reported {plain(name)} yet")
+        colours = curve_colours(found)
         for curve in sorted(found, key=lambda curve: -curve.rank):
-            is_coloured = curve.rank < _COLOURED
+            is_coloured = curve.trial.number in colours
             ax.plot(
                 curve.steps,
                 [float("nan") if value is None else value for value in curve.values],
-                color=PALETTE[curve.rank] if is_coloured else FAINT,
+                color=colours.get(curve.trial.number, FAINT),
                 linewidth=1.8 if is_coloured else 0.8,
                 alpha=1.0 if is_coloured else 0.5,
                 marker="o" if len(curve.steps) == 1 else None,

@@ -24,7 +24,9 @@ def plain(text: object, limit: int = _LINE) -> str:
     >>> plain("a\\tvery\\nlong line", 8)
     'a very …'
     """
-    line = "".join(c if c.isprintable() else " " for c in str(text)[: 4 * limit])
+    line = str(text)[: 4 * limit]
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else " " for c in line)
     if len(line) > limit:
         line = line[: limit - 1] + "…"
     return line.replace("{", "{\u200b")
