@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MARKERS = {"circle": "o", "triangle": "^", "emptyCircle": "o", "rect": "s", "diamond": "D"}
+_MARKERS = {"circle": "o", "triangle": "^", "ring": "o", "rect": "s", "diamond": "D"}
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,11 @@ class Plots:
             top: the share of trials that is drawn, the best by score, in (0, 1].
 
         Raises:
-            ValueError: if `top` is out of range.
+            ValueError: if `top` is out of range, or a label is not in the space.
         """
+        unknown = [label for label in labels or () if label not in self.space]
+        if unknown:
+            raise ValueError(f"The space has no label {unknown[0]!r}; it has {', '.join(self.space)}.")
         objective = history_numbers(self.trials, self.objective).metric
         if labels is None:
             used = {label for trial in self.trials for label in trial.sample}
@@ -263,7 +266,7 @@ def _points(ax: Axes, points: Iterable[tuple[Trial, float, float]], transform: A
                 ys,
                 s=22 if len(by_status[status]) < 500 else 6,
                 marker=_MARKERS[shape],
-                facecolors="none" if shape == "emptyCircle" else colour,
+                facecolors="none" if shape == "ring" else colour,
                 edgecolors=colour,
                 alpha=0.85,
                 label=status.value,

@@ -70,6 +70,11 @@ def test_parallel_takes_all_labels_and_the_objective() -> None:
     assert "18 trials" in figure.axes[0].get_title()
 
 
+def test_a_label_with_a_typo_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"no label 'lrr'; it has augment, .*, optimizer, momentum\."):
+        PLOTS.parallel(["lrr"])
+
+
 @pytest.mark.parametrize("name", ["history", "curves", "parallel", "durations"])
 def test_each_figure_is_written_with_trials_and_without(name: str, tmp_path: Path) -> None:
     for plots in (PLOTS, Plots([], SPACE, ACC), Plots([Trial(0, {"lr": 0.1})], SPACE, ACC)):
