@@ -33,6 +33,7 @@ PARTS: dict[str, tuple[int, set[str]]] = {
     "search_history": (2, set()),
     "strategies": (3, {"numpy"}),
     "stopping": (3, {"numpy"}),
+    "drawing": (3, set()),
     "mutables": (3, {"numpy", "networkx"} | TORCH),
     "nn": (3, TORCH),
     "evaluators": (4, {"numpy"} | TORCH | LIGHTNING),
