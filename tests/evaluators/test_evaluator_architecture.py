@@ -324,7 +324,10 @@ def test_of_a_module_that_is_never_called_the_largest_part_is_drawn(tmp_path: Pa
         model.net(images(8, 1))
         model.loss(torch.zeros(2, 1))
         recorder.save(tmp_path)
-    assert read_architecture(tmp_path / "architecture.json").kinds[""] == "Net"
+    found = read_architecture(tmp_path / "architecture.json")
+    assert found.kinds["net"] == "Net"
+    assert found.params == sum(p.numel() for p in model.parameters())
+    assert {"net.fc1", "net.conv2.depthwise"} <= {layer.name for layer in found.layers}
 
 
 def test_no_architecture_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
