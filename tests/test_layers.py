@@ -33,6 +33,7 @@ PARTS: dict[str, tuple[int, set[str]]] = {
     "architecture": (2, set()),
     "search_history": (2, set()),
     "charts": (3, set()),
+    "drawing": (3, set()),
     "strategies": (3, {"numpy"}),
     "stopping": (3, {"numpy"}),
     "drawing": (3, set()),
@@ -48,6 +49,7 @@ PARTS: dict[str, tuple[int, set[str]]] = {
     "experiment": (6, {"cloudpickle", "numpy", "rich"}),
     "demo": (7, {"numpy", "rich"} | TORCH | LIGHTNING),
     "hpo": (7, {"numpy", "yaml", "jsonargparse"} | TORCH | LIGHTNING),
+    "html_report": (7, {"jinja2", "markupsafe"}),
     "cli": (8, {"rich"}),
 }
 
