@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_nas.charts.axes import NOT_ACTIVE, Axis, parallel_numbers
 from lightning_nas.charts.numbers import (
+    curve_colours,
     curve_numbers,
     direction_of,
     duration_numbers,
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MARKERS = {"circle": "o", "triangle": "^", "emptyCircle": "o", "rect": "s", "diamond": "D"}
-_COLOURED = 8
+_MARKERS = {"circle": "o", "triangle": "^", "ring": "o", "rect": "s", "diamond": "D"}
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,13 @@ class Plots:
         figure, ax = _figure()
         if not found:
             return _empty(figure, ax, f"No trial has reported {plain(name)} yet")
+        colours = curve_colours(found)
         for curve in sorted(found, key=lambda curve: -curve.rank):
-            is_coloured = curve.rank < _COLOURED
+            is_coloured = curve.trial.number in colours
             ax.plot(
                 curve.steps,
                 [float("nan") if value is None else value for value in curve.values],
-                color=PALETTE[curve.rank] if is_coloured else FAINT,
+                color=colours.get(curve.trial.number, FAINT),
                 linewidth=1.8 if is_coloured else 0.8,
                 alpha=1.0 if is_coloured else 0.5,
                 marker="o" if len(curve.steps) == 1 else None,
@@ -136,8 +137,11 @@ class Plots:
             top: the share of trials that is drawn, the best by score, in (0, 1].
 
         Raises:
-            ValueError: if `top` is out of range.
+            ValueError: if `top` is out of range, or a label is not in the space.
         """
+        unknown = [label for label in labels or () if label not in self.space]
+        if unknown:
+            raise ValueError(f"The space has no label {unknown[0]!r}; it has {', '.join(self.space)}.")
         objective = history_numbers(self.trials, self.objective).metric
         if labels is None:
             used = {label for trial in self.trials for label in trial.sample}
@@ -262,7 +266,7 @@ def _points(ax: Axes, points: Iterable[tuple[Trial, float, float]], transform: A
                 ys,
                 s=22 if len(by_status[status]) < 500 else 6,
                 marker=_MARKERS[shape],
-                facecolors="none" if shape == "emptyCircle" else colour,
+                facecolors="none" if shape == "ring" else colour,
                 edgecolors=colour,
                 alpha=0.85,
                 label=status.value,

@@ -26,6 +26,7 @@ ONNX = {"onnx", "onnxruntime", "onnxscript"}
 # part -> (level, third-party packages it may import). A part imports lower levels and itself.
 PARTS: dict[str, tuple[int, set[str]]] = {
     "errors": (0, set()),
+    "loading": (0, set()),
     "space": (1, {"numpy"}),
     "trial": (2, {"numpy"}),
     "report": (2, {"numpy"}),
@@ -35,6 +36,7 @@ PARTS: dict[str, tuple[int, set[str]]] = {
     "drawing": (3, set()),
     "strategies": (3, {"numpy"}),
     "stopping": (3, {"numpy"}),
+    "drawing": (3, set()),
     "mutables": (3, {"numpy", "networkx"} | TORCH),
     "nn": (3, TORCH),
     "evaluators": (4, {"numpy"} | TORCH | LIGHTNING),
