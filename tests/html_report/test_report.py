@@ -199,6 +199,7 @@ def test_numbers_that_are_none(tmp_path: Path) -> None:
     json.loads(raw, parse_constant=pytest.fail)
 
 
+@pytest.mark.slow
 def test_thousands_of_trials_stay_a_file_to_mail(tmp_path: Path) -> None:
     trials = finished(3000, reports=2)
     path = write_report(made(tmp_path, trials))
@@ -268,11 +269,16 @@ def test_files_that_are_damaged_are_named_and_left_out(tmp_path: Path) -> None:
     (directory / "trials" / str(number) / "architecture.json").write_text('{"version": 2}')
     (directory / "trials" / "0" / "search.jsonl").write_text("[]\n")
     (directory / "best" / "net.py").write_bytes(b"\xff\xfe\x00 = 1")
+    second = best(trials, 2)[1].number
+    with_files(directory, second)
+    place = directory / "trials" / str(second) / "architecture.json"
+    place.write_text(place.read_text().replace("[2, 3]", "[2, 9]"))
     page = page_of(directory)
     assert (
         "architecture.json is left out, since it cannot be read: This is no architecture of version 1."
         in page.words
     )
+    assert "This is no architecture: an edge joins layers that are not there." in page.words
     assert "search.jsonl is left out" in page.words
     assert page.faults == []
 

@@ -146,7 +146,8 @@ def test_it_prints_light_and_comes_back(look: Any, rich: Path) -> None:
     fits = """() => [...document.querySelectorAll('.plot')].filter(plot => plot.clientWidth).map(plot => {
         const place = plot.getBoundingClientRect(), drawn = plot.querySelector('svg').getBoundingClientRect();
         const box = plot.querySelector('svg').viewBox.baseVal, scale = drawn.width / box.width;
-        return Math.abs(scale * box.height - drawn.height) < 1 && drawn.height > 50 && Math.abs(drawn.width - place.width) < 1 && Math.abs(drawn.height - place.height) < 8;
+        return drawn.height > 50 && Math.abs(drawn.width - place.width) < 1
+            && Math.abs(scale * box.height - drawn.height) < 1 && Math.abs(drawn.height - place.height) < 8;
     })"""
     assert page.evaluate(fits) == [True] * 11
     page.emulate_media(media="screen")
