@@ -251,12 +251,13 @@ def test_many_labels_and_failures_are_summed_up(tmp_path: Path) -> None:
     sample = dict.fromkeys(space, "a")
     trials = [Trial(i, sample, Status.COMPLETED, {"acc": i / 9}, i / 9) for i in range(3)]
     for i in range(3, 40):
-        trace = f'Traceback\n  File "net.py", line {i}, in f\n' + "x\n" * 100 + "ValueError"
+        trace = f'Traceback\n  File "net.py", line {i}, in f\n' + "x\n" * 100 + "y" * 10**6
         trials.append(Trial(i, sample, Status.FAILED, traceback=trace, reason="ValueError"))
     page = page_of(made(tmp_path, trials, space=space))
     assert "Shows 6 of 300 labels." in page.words
     assert "And 27 other kinds of failure, of 27 trials." in page.words
     assert "lines before]" in page.words
+    assert len(page.words) < 10**5
     assert "about 2.0e+90 samples" in page.words
 
 
