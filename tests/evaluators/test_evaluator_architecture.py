@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 import lightning_nas.nn as nas
 from lightning_nas import Experiment, FunctionalEvaluator, model_wrapper
@@ -60,6 +61,15 @@ def transformer() -> nn.Module:
     return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
 
 
+def recurrent() -> nn.Module:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        y, (h, _) = self.lstm(x)
+        return self.fc(h[-1]) + y.mean(1) + F.scaled_dot_product_attention(y, y, y).sum(1)
+
+    return Watching(forward, lstm=nn.LSTM(16, 8, 2, batch_first=True), fc=nn.Linear(8, 8))
+
+
+SEQUENCES = torch.zeros(2, 5, 16)
 KNOWN: list[tuple[Callable[[], nn.Module], Tensor]] = [
     (demo, images(8, 1)),
     (lambda: demo(0), images(8, 1)),
@@ -78,7 +88,9 @@ def named(architecture: Architecture) -> list[tuple[str, str]]:
     return [(architecture.layers[a].name, architecture.layers[b].name) for a, b in architecture.edges]
 
 
-@pytest.mark.parametrize(("make", "x"), [*KNOWN, (transformer, torch.zeros(2, 5, 16))])
+@pytest.mark.parametrize(
+    ("make", "x"), [*KNOWN, (transformer, torch.zeros(2, 5, 16)), (recurrent, torch.zeros(2, 5, 16))]
+)
 def test_layers_sum_up_to_the_network(make: Callable[[], nn.Module], x: Tensor) -> None:
     model = make()
     found = architecture_of(model, [x])
@@ -116,6 +128,15 @@ def test_the_cells_of_darts_keep_their_labels() -> None:
     assert {layer.block for layer in inner(found)} >= {f"cells.{i}" for i in range(4)}
     assert found.kinds["cells.3"] == "ChosenCell"
     assert found.kinds["cells.0.operations.0.0"] == "SepConv"
+
+
+def test_blocks_are_what_is_called_and_not_what_only_holds_others() -> None:
+    def blocks(model: nn.Module, x: Tensor) -> list[str]:
+        return list(dict.fromkeys(layer.block for layer in inner(architecture_of(model, [x]))))
+
+    assert blocks(mobile(), images(64)) == ["stem", *(f"blocks.{i}" for i in range(8)), "head"]
+    assert blocks(transformer(), SEQUENCES) == ["layers.0", "layers.1"]
+    assert blocks(demo(), images(8, 1))[:5] == ["conv1", "", "conv2", "dropout1", "fc1"]
 
 
 def test_a_layer_names_the_choice_that_put_it_there() -> None:
@@ -276,6 +297,15 @@ def test_nothing_of_the_model_changes() -> None:
     assert "forward" not in vars(model.fc)
 
 
+def test_what_cannot_be_counted_is_not_guessed() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        return self.fc(self.lstm(x)[0] * float(x.sum()))
+
+    found = watched(forward, torch.zeros(2, 5, 4), lstm=nn.LSTM(4, 4, batch_first=True), fc=nn.Linear(4, 4))
+    costs = {layer.name: layer.macs for layer in found.layers}
+    assert (costs["lstm"], costs["fc"], found.macs) == (None, 80, None)
+
+
 def test_why_a_network_cannot_be_looked_into_is_said() -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         raise KeyError("no such thing")
@@ -299,11 +329,31 @@ def test_the_recorder_writes_what_it_saw_called(tmp_path: Path, capsys: pytest.C
     with Recorder() as recorder:
         recorder.watch(model)
         model(images(8, 1))
-        assert not recorder._handles  # the parts are left alone once the model itself was called
         recorder.save(tmp_path)
     found = read_architecture(tmp_path / "architecture.json")
     assert (found.kinds[""], found.macs) == ("Net", count_macs(model, images(8, 1)[:1]))
     assert capsys.readouterr().err == ""
+
+
+def test_the_parts_are_left_alone_once_the_module_itself_is_called() -> None:
+    model = Watching(lambda self, x: self.net(x), net=nn.Linear(4, 4))
+    model.training_step = None
+    recorder = Recorder()
+    recorder.watch(model)
+    assert model.net._forward_pre_hooks
+    model(torch.zeros(2, 4))
+    assert not model.net._forward_pre_hooks
+    recorder.close()
+    assert not model._forward_pre_hooks
+
+
+def test_the_data_that_a_module_holds_are_not_copied() -> None:
+    class Data(Dataset[int]):
+        def __deepcopy__(self, memo: Any) -> Any:
+            raise AssertionError("copied")
+
+    model = Watching(lambda self, x: self.fc(x), fc=nn.Linear(4, 4), data=Data())
+    assert len(inner(architecture_of(model, [torch.zeros(2, 4)]))) == 1
 
 
 def test_a_call_with_more_than_tensors_is_drawn_too(tmp_path: Path) -> None:
@@ -319,6 +369,7 @@ def test_a_call_with_more_than_tensors_is_drawn_too(tmp_path: Path) -> None:
 
 def test_of_a_module_that_is_never_called_the_largest_part_is_drawn(tmp_path: Path) -> None:
     model = Watching(lambda self: None, loss=nn.Linear(1, 1), net=demo(), idle=nn.Linear(1000, 1000))
+    model.training_step = None  # as a LightningModule has one
     with Recorder() as recorder:
         recorder.watch(model)
         model.net(images(8, 1))
