@@ -32,6 +32,8 @@ PARTS: dict[str, tuple[int, set[str]]] = {
     "report": (2, {"numpy"}),
     "architecture": (2, set()),
     "search_history": (2, set()),
+    "charts": (3, set()),
+    "drawing": (3, set()),
     "strategies": (3, {"numpy"}),
     "stopping": (3, {"numpy"}),
     "mutables": (3, {"numpy", "networkx"} | TORCH),
@@ -39,11 +41,14 @@ PARTS: dict[str, tuple[int, set[str]]] = {
     "evaluators": (4, {"numpy"} | TORCH | LIGHTNING),
     "export": (4, {"numpy"} | TORCH | ONNX),
     "hub": (4, {"numpy"} | TORCH),
+    "importance": (4, {"optuna"}),
     "digits": (4, {"numpy"} | TORCH),
+    "plots": (5, {"matplotlib"}),
     "oneshot": (5, {"numpy"} | TORCH | LIGHTNING),
     "experiment": (6, {"cloudpickle", "numpy", "rich"}),
     "demo": (7, {"numpy", "rich"} | TORCH | LIGHTNING),
     "hpo": (7, {"numpy", "yaml", "jsonargparse"} | TORCH | LIGHTNING),
+    "html_report": (7, {"jinja2", "markupsafe"}),
     "cli": (8, {"rich"}),
 }
 

@@ -38,6 +38,7 @@ from lightning_nas.trial import Mode, Objective, Trial, best
 if TYPE_CHECKING:
     from lightning_nas.evaluators import Evaluator
     from lightning_nas.oneshot import OneShot
+    from lightning_nas.plots import Plots
     from lightning_nas.stopping import StoppingRule
     from lightning_nas.strategies import Strategy
 
@@ -286,6 +287,13 @@ class Experiment:
     def best(self) -> Trial | None:
         """The completed trial with the highest score, None if there is none yet."""
         return next(iter(best(self.trials)), None)
+
+    @property
+    def plot(self) -> Plots:
+        """Figures of the trials so far, such as `experiment.plot.history()`; matplotlib draws them."""
+        from lightning_nas.plots import Plots
+
+        return Plots(self.trials, self.space, self._objective)
 
     def run(self) -> Experiment:
         """Runs until the budget is spent or the strategy has no more samples.
