@@ -1,0 +1,306 @@
+"""What all pages share: the header with the theme, panels, charts that follow the theme, and text that is only text."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from nicegui import Client, run, ui
+from nicegui.element import Element
+from nicegui.elements.mixins.text_element import TextElement
+
+from lightning_nas.charts import themed
+from lightning_nas.dashboard.actions import Answer, resume_command
+from lightning_nas.dashboard.data import Experiments, Reader
+from lightning_nas.dashboard.files import plain
+
+THEMES = {"auto": "Auto", "light": "Light", "dark": "Dark"}
+THEME_COOKIE = "lightning-nas-theme"
+_IS_DARK = {"light": False, "dark": True, "auto": None}
+_REFRESH_S = 1.0
+
+PAGES = {
+    "": "Overview",
+    "/trials": "Trials",
+    "/architecture": "Architecture",
+    "/one-shot": "One-shot",
+    "/pareto": "Pareto",
+    "/importance": "Importance",
+}
+
+
+class Page:
+    """What one browser tab looks at.
+
+    Args:
+        experiments: all there are.
+        theme: "auto", "light" or "dark", as its cookie says.
+
+    Attributes:
+        dark: whether it is dark now; in the theme "auto" the browser tells.
+    """
+
+    def __init__(self, experiments: Experiments, theme: str) -> None:
+        self.experiments = experiments
+        self.theme = theme if theme in THEMES else "auto"
+        self.dark = self.theme == "dark"
+        self.client: Client = ui.context.client
+        self._charts: weakref.WeakSet[Chart] = weakref.WeakSet()
+
+    def header(self) -> None:
+        """The line at the top: the way back to all experiments, the folder, the theme."""
+        mode = ui.dark_mode(_IS_DARK[self.theme])
+        with element("header", "top"):
+            ui.link("lightning-nas", "/").classes("brand")
+            text(self.experiments.root, "where small", title=str(self.experiments.root))
+            choice = named(ui.toggle(THEMES, value=self.theme), role="group", aria_label="Theme")
+            choice.props("dense no-caps unelevated")
+
+        def choose(event: Any) -> None:
+            self.theme = event.value
+            mode.value = _IS_DARK[self.theme]
+            ui.run_javascript(
+                f"document.cookie = '{THEME_COOKIE}={self.theme}; path=/; max-age=31536000; samesite=strict'"
+            )
+            ui.run_javascript("emitEvent('dark', Quasar.Dark.isActive)")
+
+        choice.on_value_change(choose)
+        ui.on("dark", lambda event: self._turn(bool(event.args)))
+        ui.add_body_html(
+            "<script>addEventListener('load', () => { const tell = () => emitEvent('dark', Quasar.Dark.isActive);"
+            "matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => setTimeout(tell, 50));"
+            "setTimeout(tell, 100); })</script>"
+        )
+
+    def _turn(self, dark: bool) -> None:
+        if dark != self.dark:
+            self.dark = dark
+            for chart in list(self._charts):
+                chart.redraw()
+
+    async def open(self, key: str, current: str) -> Reader | None:
+        """Reads an experiment and draws what stands above each of its pages; None, and says so, if there is none.
+
+        Args:
+            key: of the experiment.
+            current: the end of the page's address, one of `PAGES`.
+        """
+        reader = self.experiments.reader(key)
+        if reader is None and not self.experiments.is_complete:
+            await run.io_bound(self.experiments.scan)
+            reader = self.experiments.reader(key)
+        if reader is None:
+            self.title("No experiment")
+            notice(f"There is no experiment of this name under {self.experiments.root}.", "bad")
+            ui.link("All experiments", "/")
+            return None
+        await run.io_bound(reader.refresh)
+        name = reader.directory.name if reader.name == "." else reader.name
+        self.title(f"{name} · {PAGES.get(current, 'Trial')}")
+        with element("div", "line"):
+            text(name, tag="h1")
+            state = text("", "state")
+        with named(element("nav", "pages"), aria_label="Pages of the experiment"):
+            for end, title in PAGES.items():
+                link = ui.link(title, f"/experiment/{reader.key}{end}")
+                if end == current or (end == "/trials" and current.startswith("/trials")):
+                    link.props("aria-current=page")
+        told = element("div")
+
+        def tell() -> None:
+            _tell_state(reader, state, told)
+
+        tell()
+        self.live(reader, tell)
+        return reader
+
+    def title(self, words: str) -> None:
+        """The title of the tab."""
+        ui.page_title(f"{words} · lightning-nas")
+
+    def live(self, reader: Reader, draw: Callable[[], Awaitable[None] | None]) -> None:
+        """Calls `draw` whenever the experiment has changed, for as long as the page is shown.
+
+        While it runs `draw` is called each second, since times go on; it must then change little.
+        """
+        seen = reader.version
+
+        async def look() -> None:
+            nonlocal seen
+            version = await run.io_bound(reader.refresh)
+            if version is None:  # the server ends
+                return
+            if version != seen or reader.is_running:
+                seen = version
+                waiting = draw()
+                if waiting is not None:
+                    await waiting
+
+        ui.timer(_REFRESH_S, look, immediate=False)
+
+    def chart(self, option: Mapping[str, Any], title: str, height: int = 320) -> Chart:
+        """A chart that follows the theme; `title` is its name for those who cannot see it."""
+        made = Chart(self, option, title, height)
+        self._charts.add(made)
+        return made
+
+
+class Chart:
+    """A chart on a page. Use `Page.chart`."""
+
+    def __init__(self, page: Page, option: Mapping[str, Any], title: str, height: int) -> None:
+        self._page = page
+        self._option = option
+        self.element = ui.echart(self._drawn(), renderer="canvas").classes("chart").style(f"height: {height}px")
+        named(self.element, role="img", aria_label=title)
+        # The chart lives as long as its element.
+        self.element.chart = self  # type: ignore[attr-defined]
+
+    def show(self, option: Mapping[str, Any]) -> None:
+        """Draws another option, if it is another."""
+        if option != self._option:
+            self._option = option
+            self.redraw()
+
+    def redraw(self) -> None:
+        """Draws it again, for another theme."""
+        if self.element.is_deleted:
+            return
+        drawn = self._drawn()
+        # NiceGUI's own update merges the new option into the one that is shown.
+        self.element.run_chart_method("setOption", drawn, True)
+
+    def _drawn(self) -> dict[str, Any]:
+        option = safe(themed(self._option, self._page.dark))
+        return {**option, "animation": False}
+
+
+def safe(value: Any) -> Any:
+    """An option without code: NiceGUI runs what stands behind keys that begin with a colon."""
+    if isinstance(value, Mapping):
+        return {key: safe(each) for key, each in value.items() if not str(key).startswith(":")}
+    if isinstance(value, (list, tuple)):
+        return [safe(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# ---------------------------------------------------------------- parts of pages
+
+
+def element(tag: str, classes: str = "") -> Element:
+    """An element of a tag."""
+    return ui.element(tag).classes(classes)
+
+
+class Text(TextElement):
+    """Words on the page, without terminal codes; markup in them does nothing."""
+
+    def __init__(self, words: object, classes: str = "", tag: str = "div") -> None:
+        super().__init__(tag=tag, text=plain(str(words)))
+        self.classes(classes)
+
+    def say(self, words: object) -> None:
+        """Puts other words in their place."""
+        self.text = plain(str(words))
+
+
+def text(words: object, classes: str = "", tag: str = "div", **attributes: str) -> Text:
+    """Words on the page; see `Text`."""
+    return named(Text(words, classes, tag), **attributes)
+
+
+Some = TypeVar("Some", bound=Element)
+
+
+def named(thing: Some, **attributes: str) -> Some:
+    """The element with attributes of HTML, `aria_label="..."` for `aria-label`; any text will do as their value."""
+    for name, value in attributes.items():
+        thing.props[name.replace("_", "-")] = value
+    return thing
+
+
+def panel(title: str = "", classes: str = "wide") -> Element:
+    """A box with a heading."""
+    box = element("section", f"panel {classes}")
+    if title:
+        with box:
+            text(title, tag="h2")
+    return box
+
+
+def grid() -> Element:
+    """Where panels stand beside each other if there is room."""
+    return element("div", "grid")
+
+
+def notice(words: str, kind: str = "") -> Text:
+    """A message that stays. `kind` is "", "good", "warn" or "bad"."""
+    return text(words, f"notice {kind}", role="status")
+
+
+def facts(pairs: Iterable[tuple[str, object]]) -> None:
+    """Names and values, one pair a line."""
+    with element("dl", "facts"):
+        for name, value in pairs:
+            text(name, tag="dt")
+            text(value, "mono", tag="dd")
+
+
+def table(name: str, columns: Sequence[str], right: Iterable[str] = ()) -> Element:
+    """A table that scrolls within its box; gives its body."""
+    with named(element("div", "scroll"), tabindex="0", role="region", aria_label=name), element("table", "plain"):
+        with element("thead"), element("tr"):
+            for column in columns:
+                text(column, "right" if column in right else "", tag="th", scope="col")
+        return element("tbody")
+
+
+def row(*cells: object, right: Iterable[int] = ()) -> list[Element]:
+    """A row of a table: words, or functions that draw a cell; gives the cells. `right` has the numbers of some."""
+    made: list[Element] = []
+    with element("tr"):
+        for position, cell in enumerate(cells):
+            style = "right" if position in right else "name"
+            if callable(cell):
+                with element("td", style) as drawn:
+                    cell()
+                made.append(drawn)
+            else:
+                made.append(text(cell, style, tag="td"))
+    return made
+
+
+def state_class(state: str) -> str:
+    """The class of a state or status, which gives it its colour."""
+    return "state " + state.replace(" ", "-")
+
+
+def _tell_state(reader: Reader, state: Text, told: Element) -> None:
+    now = reader.summary
+    words = "unreadable" if reader.trouble else now.state if now is not None else ""
+    state.say(words)
+    state.classes(replace=state_class(words))
+    ending = now.ending if now is not None else None
+    message = (reader.trouble, words, ending)
+    if getattr(told, "message", None) == message:
+        return
+    told.message = message  # type: ignore[attr-defined]
+    told.clear()
+    with told:
+        if reader.trouble is not None:
+            notice(reader.trouble, "bad")
+        elif now is not None and now.state not in ("running", "finished"):
+            why = "its process has died" if now.state == "broken off" else now.ending or "unknown"
+            with named(element("div", "notice warn"), role="status"):
+                text(f"No search runs here ({why}). It goes on with:", tag="span")
+                ui.element("span").style("display: inline-block; width: 6px")
+                text(resume_command(reader.directory), "command mono", tag="code")
+
+
+def tell_answer(answer: Answer | None) -> None:
+    """Says for some seconds, at the bottom of the page, what came of a request."""
+    if answer is not None:
+        kinds = {"done": "positive", "refused": "negative", "waiting": "warning"}
+        ui.notify(plain(answer.text), type=kinds[answer.outcome], timeout=8000, close_button="Close", multi_line=True)
