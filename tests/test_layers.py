@@ -31,6 +31,7 @@ PARTS: dict[str, tuple[int, set[str]]] = {
     "report": (2, {"numpy"}),
     "architecture": (2, set()),
     "search_history": (2, set()),
+    "charts": (3, set()),
     "strategies": (3, {"numpy"}),
     "stopping": (3, {"numpy"}),
     "mutables": (3, {"numpy", "networkx"} | TORCH),
