@@ -146,6 +146,16 @@ class Page:
         self._charts.add(made)
         return made
 
+    def opens_trials(self, chart: Chart, reader: Reader) -> None:
+        """A click on a trial's point in the chart opens its page."""
+
+        def go(event: Any) -> None:
+            number = event.data.get("trial") if isinstance(event.data, dict) else None
+            if isinstance(number, int):
+                ui.navigate.to(f"/experiment/{reader.key}/trials/{number}")
+
+        chart.element.on_point_click(go)
+
 
 class Chart:
     """A chart on a page. Use `Page.chart`."""

@@ -1,0 +1,29 @@
+"""The options of the dashboard, as the command line and `python -m lightning_nas.dashboard` take them."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from lightning_nas.dashboard.port import listen
+from lightning_nas.errors import ExperimentError
+
+MISSING = 'The page needs NiceGUI: pip install "lightning-nas[ui]".'
+
+
+def run_dashboard(root: Path, port: int | None = None, host: str = "127.0.0.1", open_browser: bool = True) -> None:
+    """Shows the experiments under a folder until Ctrl-C.
+
+    Raises:
+        ExperimentError: if there is no such folder, or NiceGUI is not installed.
+        PortError: if the port cannot be had.
+    """
+    if importlib.util.find_spec("nicegui") is None:
+        raise ExperimentError(MISSING)
+    if not root.is_dir():
+        raise ExperimentError(f"There is no folder {root}.")
+    listening = listen(host, port)
+    # A browser that comes now waits; what takes seconds to load is loaded after the mistakes are told.
+    from lightning_nas.dashboard.server import serve
+
+    serve(root, listening, host, open_browser)
