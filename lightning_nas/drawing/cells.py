@@ -1,312 +1,189 @@
-"""Draws a cell as SVG: states, the operations between them, and what the cell puts out, from left to right.
-
-Every edge runs between neighbouring columns; where a state is needed further on, it travels in a lane of its
-own through the columns between, so that no line crosses a box.
-
-Source: the layered layout of Sugiyama, Tagawa and Toda, IEEE SMC 1981: columns by longest path, order by
-barycentres and exchanges of neighbours, then heights by isotonic regression.
-"""
+"""Draws cells: states, the operations between them, and what the cell puts out, from left to right."""
 
 from __future__ import annotations
 
-import itertools
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from html import escape
-from pathlib import Path
+from typing import Any
+
+from lightning_nas.drawing.layout import Line, place
+from lightning_nas.drawing.palette import colour
+from lightning_nas.drawing.ranks import Box
+from lightning_nas.drawing.svg import (
+    MARGIN,
+    document,
+    fitted,
+    label,
+    line,
+    plain,
+    rectangle,
+    text_width,
+)
 
 Edge = tuple[str, int]
+"""An operation and the state it is applied to."""
 
-COLOURS = {
-    "sep_conv": "#2563a8",
-    "dil_conv": "#7a4ba0",
-    "conv": "#1a7f8e",
-    "max_pool": "#b5541c",
-    "avg_pool": "#96700a",
-    "skip_connect": "#4d7a35",
-    "none": "#8a8a8a",
+_FAMILIES = {
+    "sep_conv": "conv",
+    "dil_conv": "dilated",
+    "conv": "block",
+    "nor_conv": "conv",
+    "max_pool": "max-pool",
+    "avg_pool": "avg-pool",
+    "skip": "skip",
+    "none": "none",
 }
-FONT = "'Helvetica Neue', Helvetica, Arial, 'DejaVu Sans', sans-serif"
-GAP, COLUMN_GAP, MARGIN, TITLE = 16.0, 46.0, 24.0, 44.0
+_GAP, _TITLE, _WIDEST = 42.0, 34.0, 190.0
 
 
-def colour_of(operation: str) -> str:
-    """The colour of an operation's family."""
-    return next((colour for family, colour in COLOURS.items() if operation.startswith(family)), "#555555")
-
-
-@dataclass(eq=False)
-class Item:
-    """Something in a column: a state, an operation, the output, or a lane that passes through.
-
-    `name` is what is written on it; `width` and `height` are in pixels, as is `y`, its middle.
-    """
-
-    kind: str
-    name: str
-    column: int
-    width: float
-    height: float
-    y: float = 0.0
-    before: list[Item] = field(default_factory=list)
-    after: list[Item] = field(default_factory=list)
-
-    def neighbours(self) -> list[Item]:
-        return self.before + self.after
-
-
-def cell_svg(edges: Sequence[Edge], concat: Sequence[int], title: str, is_reduction: bool = False) -> str:
+def cell_svg(
+    nodes: Sequence[Sequence[Edge]],
+    concat: Sequence[int],
+    title: str,
+    inputs: Sequence[str] = ("cell k\u22122", "cell k\u22121"),
+    is_reduction: bool = False,
+) -> str:
     """The drawing of a cell.
 
     Args:
-        edges: two for each node, `(operation, state)`; states 0 and 1 are the cell's inputs, state i node i.
+        nodes: the edges of each node; a node is their sum. States are numbered: first the inputs, then
+            the nodes.
         concat: the states that make up the output.
         title: stands above.
+        inputs: what the first states are called.
         is_reduction: mark the operations on the inputs with the stride 2 that they have.
     """
-    columns = _columns(edges, concat, is_reduction)
-    _order(columns)
-    _set_heights(columns)
-    return _svg(columns, title)
+    first = len(inputs)
+    depths = [0] * first
+    for edges in nodes:
+        depths.append(1 + max((depths[state] for _, state in edges), default=0))
+    names = [f"{i}: {name}" for i, name in enumerate(inputs)] + [str(i) for i in range(first, len(depths))]
+    kinds = ["input"] * first + ["node"] * len(nodes)
+    boxes = [Box(text_width(name, 13) + 22, 34, 0) for name in names[:first]]
+    boxes += [Box(36, 36, 2 * depth, is_round=True) for depth in depths[first:]]
+    pairs: list[tuple[int, int]] = []
+    for node, edges in enumerate(nodes, start=first):
+        for operation, state in edges:
+            name = f"{operation} /2" if is_reduction and state < first else str(operation)
+            pairs += [(state, len(boxes)), (len(boxes), node)]
+            boxes.append(Box(min(text_width(name, 13), _WIDEST) + 24, 30, 2 * depths[node] - 1))
+            names.append(name)
+            kinds.append("operation")
+    output = len(boxes)
+    boxes.append(Box(66, 26.0 + 14 * len(concat), 2 * max(depths) + 1, spread=14))
+    names.append("concat" if len(concat) > 1 else "output")
+    kinds.append("output")
+    pairs += [(state, output) for state in concat]
+    layout = place(boxes, pairs, _GAP)
+    offset = (MARGIN, MARGIN + _TITLE)
+
+    def faint(each: Line) -> str:
+        is_unused = kinds[each.source] == "operation" and names[each.source].startswith("none")
+        return "faint" if each.targets == {output} or is_unused else ""
+
+    parts = [label(MARGIN, MARGIN + 6, title, "title")]
+    parts += [line(each, offset, is_downwards=False, kind=faint(each)) for each in layout.lines]
+    for item in layout.items:
+        left, top = item.start + offset[0], item.place - item.breadth / 2 + offset[1]
+        kind, name = kinds[item.number], names[item.number]
+        fill = f"operation family-{_family(name)}" if kind == "operation" else kind
+        radius = item.breadth / 2 if kind == "node" else 6
+        parts += [
+            f"<g><title>{plain(f'node {name}' if kind == 'node' else name)}</title>",
+            rectangle(left, top, item.end - item.start, item.breadth, fill, radius),
+            label(
+                left + (item.end - item.start) / 2,
+                item.place + offset[1],
+                fitted(name, _WIDEST, 13),
+                f"middle on-{kind}",
+            ),
+            "</g>",
+        ]
+    width = max(layout.length, text_width(title, 17, is_bold=True)) + 2 * MARGIN
+    return document(width, layout.breadth + _TITLE + 2 * MARGIN, title, parts, _style())
 
 
-def draw_cells(genotype: Mapping[str, Sequence], folder: Path, name: str = "") -> list[Path]:
-    """Writes `cell-normal.svg` and `cell-reduce.svg`.
+def cells_svg(sample: Mapping[str, Any], concat: Mapping[str, Sequence[int]] | None = None) -> dict[str, str]:
+    """The drawings of the cells that a sample describes, by the cells' labels.
+
+    Cells are known by their labels: those of `nn.Cell` (`normal/op_2_0` with `normal/input_2_0` or
+    `normal/input_2`), and `edge_0_1` and so on as in NAS-Bench-201, whose cell is called "cell".
 
     Args:
-        genotype: `normal`, `normal_concat`, `reduce` and `reduce_concat`, as in `genotype.json`.
-        folder: where to.
-        name: of the genotype, for the titles.
+        sample: its other labels do not matter; a cell with labels missing is left out.
+        concat: the states that a cell's output concatenates, by cell; of an `nn.Cell` all nodes if None, which
+            a sample does not tell.
     """
-    paths = []
-    for kind, words in (("normal", "Normal cell"), ("reduce", "Reduction cell")):
-        title = f"{words} of {name}" if name else words
-        path = folder / f"cell-{kind}.svg"
-        path.write_text(cell_svg(genotype[kind], genotype[f"{kind}_concat"], title, kind == "reduce"))
-        paths.append(path)
-    return paths
-
-
-def _columns(edges: Sequence[Edge], concat: Sequence[int], is_reduction: bool) -> list[list[Item]]:
-    """The items by column: inputs, then operations and nodes in turn, then the output; lanes between them."""
-    depth = [0, 0]
-    for node in range(2, len(edges) // 2 + 2):
-        depth.append(1 + max(depth[state] for _, state in edges[2 * node - 4 : 2 * node - 2]))
-    columns: list[list[Item]] = [[] for _ in range(2 * max(depth) + 2)]
-
-    def add(kind: str, name: str, column: int, width: float, height: float) -> Item:
-        item = Item(kind, name, column, width, height)
-        columns[column].append(item)
-        return item
-
-    def link(state: int, target: Item) -> None:
-        """Leads a state to a column, in its lane."""
-        at = states[state]
-        for column in range(at.column + 1, target.column):
-            if (state, column) not in lanes:
-                lane = lanes[state, column] = add("lane", str(state), column, 0, 8)
-                at.after.append(lane)
-                lane.before.append(at)
-            at = lanes[state, column]
-        at.after.append(target)
-        target.before.append(at)
-
-    lanes: dict[tuple[int, int], Item] = {}
-    states = [add("input", f"{i}: cell k\u2212{2 - i}", 0, 92, 34) for i in (0, 1)]
-    for node, level in enumerate(depth[2:], start=2):
-        states.append(add("node", str(node), 2 * level, 36, 36))
-    for node, state in enumerate(states[2:], start=2):
-        for operation, source in edges[2 * node - 4 : 2 * node - 2]:
-            stride = " /2" if is_reduction and source < 2 else ""
-            name = f"{operation}{stride}"
-            box = add("operation", name, state.column - 1, 26 + 7.4 * len(name), 30)
-            link(source, box)
-            box.after.append(state)
-            state.before.append(box)
-    output = add("output", "concat", len(columns) - 1, 66, 26.0 + 14 * len(concat))
-    for state_number in concat:
-        link(state_number, output)
-    return columns
-
-
-def _crossings(column: Sequence[Item]) -> float:
-    """How many edges from this column to the next cross; those into nodes count more, so that pairs stay together."""
-    ends = [list(item.after) for item in column]
-    return sum(
-        1.5 if "node" in (a.kind, b.kind) else 1.0
-        for i, above in enumerate(ends)
-        for below in ends[i + 1 :]
-        for a in above
-        for b in below
-        if a.y > b.y
-    )
-
-
-def _number(column: Sequence[Item]) -> None:
-    for place, item in enumerate(column):
-        item.y = float(place)
-
-
-def _order(columns: list[list[Item]]) -> None:
-    """Sorts each column (in place) so that few edges cross."""
-    for column in columns:
-        _number(column)
-    best, kept = None, [list(column) for column in columns]
-    for sweep in range(24):
-        forwards = sweep % 2 == 0
-        for column in columns if forwards else reversed(columns):
-            sides = {
-                id(item): (item.before if forwards else item.after) or item.neighbours() for item in column
-            }
-            column.sort(key=lambda item: sum(n.y for n in sides[id(item)]) / max(len(sides[id(item)]), 1))
-            _number(column)
-        _exchange(columns)
-        crossings = sum(map(_crossings, columns))
-        if best is None or crossings < best:
-            best, kept = crossings, [list(column) for column in columns]
-    for column, order in zip(columns, kept):
-        column[:] = order
-
-
-def _exchange(columns: list[list[Item]]) -> None:
-    """Swaps neighbours (in place) as long as fewer edges cross for it."""
-    for _ in range(8):
-        changed = False
-        for number, column in enumerate(columns):
-            touched = columns[max(number - 1, 0) : number + 1]
-            for i in range(len(column) - 1):
-                before = sum(map(_crossings, touched))
-                column[i], column[i + 1] = column[i + 1], column[i]
-                _number(column)
-                if sum(map(_crossings, touched)) < before:
-                    changed = True
-                else:
-                    column[i], column[i + 1] = column[i + 1], column[i]
-                    _number(column)
-        if not changed:
-            return
-
-
-def _set_heights(columns: list[list[Item]]) -> None:
-    """Sets `y`: near the neighbours' mean, in the column's order, without overlap."""
-    for column in columns:
-        total = 0.0
-        for item in column:
-            item.y = total + item.height / 2
-            total += item.height + GAP
-        for item in column:
-            item.y -= total / 2
-    for sweep in range(60):
-        for column in columns if sweep % 2 == 0 else reversed(columns):
-            wishes = []
-            for item in column:
-                # Lanes want to be straight most of all.
-                weights = [4.0 if "lane" in (item.kind, n.kind) else 1.0 for n in item.neighbours()]
-                wishes.append(
-                    sum(w * n.y for w, n in zip(weights, item.neighbours())) / sum(weights)
-                    if weights
-                    else item.y
-                )
-            for item, y in zip(column, _apart(wishes, [item.height for item in column])):
-                item.y = y
-
-
-def _apart(wishes: Sequence[float], heights: Sequence[float]) -> list[float]:
-    """The positions nearest to the wishes, in squares, that keep order and distance."""
-    offsets = [0.0]
-    for above, below in itertools.pairwise(heights):
-        offsets.append(offsets[-1] + (above + below) / 2 + GAP)
-    blocks: list[list[float]] = []  # mean, count: pool adjacent violators
-    for wish, offset in zip(wishes, offsets):
-        blocks.append([wish - offset, 1])
-        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
-            mean, count = blocks.pop()
-            last = blocks[-1]
-            last[:] = [(last[0] * last[1] + mean * count) / (last[1] + count), last[1] + count]
-    levels = [mean for mean, count in blocks for _ in range(int(count))]
-    return [level + offset for level, offset in zip(levels, offsets)]
-
-
-def _svg(columns: list[list[Item]], title: str) -> str:
-    widths = [max(item.width for item in column) for column in columns]
-    lefts = [MARGIN + sum(widths[:i]) + COLUMN_GAP * i for i in range(len(widths))]
-    items = [item for column in columns for item in column]
-    top = min(item.y - item.height / 2 for item in items) - MARGIN - TITLE
-    width = lefts[-1] + widths[-1] + MARGIN
-    height = max(item.y + item.height / 2 for item in items) + MARGIN - top
-
-    def span(item: Item) -> tuple[float, float]:
-        """Where an item begins and ends in x."""
-        left, whole = lefts[item.column], widths[item.column]
-        inset = 0.0 if item.kind == "lane" else (whole - item.width) / 2
-        return left + inset, left + whole - inset
-
-    lines, shapes = [], []
-    for item in items:
-        start, y = span(item)[1], item.y - top
-        for target in item.after:
-            end = span(target)[0]
-            target_y = target.y - top
-            if target.kind == "output":
-                place = sorted(target.before, key=lambda each: each.y).index(item)
-                target_y += (place - (len(target.before) - 1) / 2) * 14
-            middle = (start + end) / 2
-            arrow = "" if target.kind == "lane" else ' marker-end="url(#arrow)"'
-            faint = ' class="faint"' if _only_leads_out(item, target) else ""
-            tip = end if target.kind == "lane" else end - 2
-            lines.append(
-                f'<path{faint} d="M{start:.1f} {y:.1f} C{middle:.1f} {y:.1f} {middle:.1f} {target_y:.1f} '
-                f'{tip:.1f} {target_y:.1f}"{arrow}/>'
-            )
-        left, right = span(item)
-        x = (left + right) / 2
-        if item.kind == "lane":
-            faint = ' class="faint"' if all(_only_leads_out(item, target) for target in item.after) else ""
-            lines.append(f'<path{faint} d="M{left:.1f} {y:.1f} H{right:.1f}"/>')
+    drawings = {}
+    for name in dict.fromkeys(m[1] for m in map(_OPERATION.match, sample) if m):
+        nodes, first = _nodes(sample, name)
+        if not nodes:
             continue
-        shapes.append(_shape(item, left, right, y))
-        shapes.append(f'<text x="{x:.1f}" y="{y:.1f}" class="{item.kind}">{escape(item.name)}</text>')
+        states = (concat or {}).get(name, range(first, first + len(nodes)))
+        inputs = [f"cell k\u2212{first - i}" for i in range(first)] if first > 1 else ["input"]
+        title = {"normal": "Normal cell", "reduce": "Reduction cell"}.get(name, f"Cell {name}")
+        drawings[name] = cell_svg(nodes, list(states), title, inputs, is_reduction=name == "reduce")
+    for name in dict.fromkeys(m[1] for m in map(_EDGE.match, sample) if m):
+        nodes = _dense_nodes(sample, name)
+        title = f"Cell {name.rstrip('/')}" if name else "Cell"
+        if nodes:
+            drawings[name.rstrip("/") or "cell"] = cell_svg(nodes, [len(nodes)], title, ["input"])
+    return drawings
+
+
+_OPERATION = re.compile(r"(.+)/op_\d+_\d+$", re.DOTALL)
+_EDGE = re.compile(r"((?:.+/)?)edge_\d+_\d+$", re.DOTALL)
+
+
+def _nodes(sample: Mapping[str, Any], name: str) -> tuple[list[list[Edge]], int]:
+    """The edges of each node of an `nn.Cell`, and the number of its inputs; no nodes if labels are missing."""
+    slots = sorted(
+        (int(node), int(k))
+        for node, k in (
+            m.groups() for m in (re.match(re.escape(name) + r"/op_(\d+)_(\d+)$", x) for x in sample) if m
+        )
+    )
+    first = slots[0][0]
+    nodes: list[list[Edge]] = [[] for _ in range(slots[-1][0] - first + 1)]
+    for node, k in slots:
+        together = sample.get(f"{name}/input_{node}")
+        state = sample.get(f"{name}/input_{node}_{k}")
+        if isinstance(together, (list, tuple)) and k < len(together):
+            state = together[k]
+        if isinstance(state, (list, tuple)) and len(state) == 1:  # as NNI exported it
+            state = state[0]
+        if not isinstance(state, int) or not 0 <= state < node:
+            return [], first
+        nodes[node - first].append((str(sample[f"{name}/op_{node}_{k}"]), state))
+    return nodes, first
+
+
+def _dense_nodes(sample: Mapping[str, Any], prefix: str) -> list[list[Edge]]:
+    """The edges of each node but the first, where each takes all before it; none if labels are missing."""
+    nodes: list[list[Edge]] = []
+    while f"{prefix}edge_0_{len(nodes) + 1}" in sample:
+        node = len(nodes) + 1
+        labels = [f"{prefix}edge_{state}_{node}" for state in range(node)]
+        if not all(each in sample for each in labels):
+            return []
+        nodes.append([(str(sample[each]), state) for state, each in enumerate(labels)])
+    return nodes
+
+
+def _family(operation: str) -> str:
+    return next((family for start, family in _FAMILIES.items() if operation.startswith(start)), "other")
+
+
+def _style() -> str:
+    families = {**{family: family for family in _FAMILIES.values()}, "other": "norm"}
+    rules = [f".lnas .family-{name} {{ fill: {colour(fill)} }}" for name, fill in families.items()]
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-            f'viewBox="0 0 {width:.0f} {height:.0f}" role="img">',
-            f"<title>{escape(title)}</title>",
-            _STYLE,
-            f'<rect width="{width:.0f}" height="{height:.0f}" fill="white"/>',
-            f'<text x="{MARGIN:.0f}" y="{TITLE - 10:.0f}" class="title">{escape(title)}</text>',
-            '<g fill="none" stroke="#4a4a4a" stroke-width="1.6">',
-            *lines,
-            "</g>",
-            *shapes,
-            "</svg>\n",
+            *rules,
+            f".lnas .input, .lnas .output {{ fill: {colour('back')}; stroke: {colour('border')} }}",
+            f".lnas .node {{ fill: {colour('ink')} }}",
+            f".lnas .on-operation {{ fill: {colour('on-fill')} }}",
+            f".lnas .on-node {{ fill: {colour('paper')}; font-weight: 600 }}",
+            f".lnas .family-none {{ stroke: {colour('ink')}; stroke-dasharray: 4 3 }}\n",
         ]
     )
-
-
-def _only_leads_out(item: Item, target: Item) -> bool:
-    """Whether a line serves the output alone."""
-    if target.kind == "output":
-        return True
-    return target.kind == "lane" and all(_only_leads_out(target, after) for after in target.after)
-
-
-def _shape(item: Item, left: float, right: float, y: float) -> str:
-    fill = {"input": "#e9edf2", "node": "#1f2933", "output": "#e9edf2"}.get(item.kind) or colour_of(item.name)
-    edge = ' stroke="#8793a1"' if item.kind in ("input", "output") else ""
-    radius = item.height / 2 if item.kind == "node" else 6
-    return (
-        f'<rect x="{left:.1f}" y="{y - item.height / 2:.1f}" width="{right - left:.1f}" '
-        f'height="{item.height:.1f}" rx="{radius:.0f}" fill="{fill}"{edge}/>'
-    )
-
-
-_STYLE = f"""<defs>
-<marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
-<path d="M0 0 L8 4 L0 8 z" fill="#4a4a4a" stroke="none"/></marker>
-<style>
-text {{ font-family: {FONT}; font-size: 13px; text-anchor: middle; dominant-baseline: central; fill: #1f2933 }}
-.operation, .node {{ fill: white }}
-.node {{ font-weight: bold }}
-.title {{ font-size: 17px; font-weight: bold; text-anchor: start }}
-.faint {{ stroke: #a9b3be; stroke-dasharray: 5 4 }}
-</style></defs>"""
