@@ -44,7 +44,8 @@ PARTS: dict[str, tuple[int, set[str]]] = {
     "experiment": (6, {"cloudpickle", "numpy", "rich"}),
     "demo": (7, {"numpy", "rich"} | TORCH | LIGHTNING),
     "hpo": (7, {"numpy", "yaml", "jsonargparse"} | TORCH | LIGHTNING),
-    "cli": (8, {"rich"}),
+    "dashboard": (8, {"fastapi", "nicegui", "starlette", "uvicorn"}),
+    "cli": (9, {"rich"}),
 }
 
 # Two halves of one part each: `nn` shows the choices that `mutables` makes, `report` the running trial.

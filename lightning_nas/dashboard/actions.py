@@ -77,7 +77,9 @@ def value_of(domain: Domain, text: str) -> Any:
     raise ValueError(domain.why_not(values[0]))
 
 
-def changed(sample: Mapping[str, Any], texts: Mapping[str, str], domains: Mapping[str, Domain]) -> dict[str, Any]:
+def changed(
+    sample: Mapping[str, Any], texts: Mapping[str, str], domains: Mapping[str, Domain]
+) -> dict[str, Any]:
     """A sample with the values that were typed; an empty text leaves its label out.
 
     Raises:

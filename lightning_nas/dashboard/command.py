@@ -11,7 +11,9 @@ from lightning_nas.errors import ExperimentError
 MISSING = 'The page needs NiceGUI: pip install "lightning-nas[ui]".'
 
 
-def run_dashboard(root: Path, port: int | None = None, host: str = "127.0.0.1", open_browser: bool = True) -> None:
+def run_dashboard(
+    root: Path, port: int | None = None, host: str = "127.0.0.1", open_browser: bool = True
+) -> None:
     """Shows the experiments under a folder until Ctrl-C.
 
     Raises:

@@ -163,7 +163,9 @@ class Chart:
     def __init__(self, page: Page, option: Mapping[str, Any], title: str, height: int) -> None:
         self._page = page
         self._option = option
-        self.element = ui.echart(self._drawn(), renderer="canvas").classes("chart").style(f"height: {height}px")
+        self.element = (
+            ui.echart(self._drawn(), renderer="canvas").classes("chart").style(f"height: {height}px")
+        )
         named(self.element, role="img", aria_label=title)
         # The chart lives as long as its element.
         self.element.chart = self  # type: ignore[attr-defined]
@@ -260,7 +262,10 @@ def facts(pairs: Iterable[tuple[str, object]]) -> None:
 
 def table(name: str, columns: Sequence[str], right: Iterable[str] = ()) -> Element:
     """A table that scrolls within its box; gives its body."""
-    with named(element("div", "scroll"), tabindex="0", role="region", aria_label=name), element("table", "plain"):
+    with (
+        named(element("div", "scroll"), tabindex="0", role="region", aria_label=name),
+        element("table", "plain"),
+    ):
         with element("thead"), element("tr"):
             for column in columns:
                 text(column, "right" if column in right else "", tag="th", scope="col")
@@ -313,4 +318,10 @@ def tell_answer(answer: Answer | None) -> None:
     """Says for some seconds, at the bottom of the page, what came of a request."""
     if answer is not None:
         kinds = {"done": "positive", "refused": "negative", "waiting": "warning"}
-        ui.notify(plain(answer.text), type=kinds[answer.outcome], timeout=8000, close_button="Close", multi_line=True)
+        ui.notify(
+            plain(answer.text),
+            type=kinds[answer.outcome],
+            timeout=8000,
+            close_button="Close",
+            multi_line=True,
+        )

@@ -34,7 +34,9 @@ def listen(host: str, port: int | None = None) -> socket.socket:
                     raise PortError(f"Port {port} is taken{_by(port)}; {_free(host)}") from None
                 continue
             if error.errno == errno.EACCES:
-                raise PortError(f"Port {candidate} needs more rights than this user has; {_free(host)}") from None
+                raise PortError(
+                    f"Port {candidate} needs more rights than this user has; {_free(host)}"
+                ) from None
             raise PortError(f"{host!r} cannot be listened on ({error.strerror or error}).") from None
     raise PortError(f"All ports from {FIRST} to {FIRST + _TRIED - 1} are taken; give one with --port.")
 
@@ -73,6 +75,8 @@ def _by(port: int) -> str:
     for process in Path("/proc").glob("[0-9]*") if inodes else ():
         with contextlib.suppress(OSError):
             if any(os.readlink(entry) in inodes for entry in (process / "fd").iterdir()):
-                words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                words = (
+                    (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                )
                 return f" by process {process.name} ({words[:100]})"
     return " by a process of another user" if inodes else ""

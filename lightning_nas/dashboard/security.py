@@ -141,7 +141,9 @@ class Guard:
             if origin is None:
                 return "A websocket must name its origin."
             if not _equal(query.get(KEY, ""), self._key):
-                return "The page that asks is not one of this server, or of one that has ended; load it again."
+                return (
+                    "The page that asks is not one of this server, or of one that has ended; load it again."
+                )
         return None
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:

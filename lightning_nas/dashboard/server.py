@@ -27,7 +27,16 @@ from lightning_nas.dashboard import files, security
 from lightning_nas.dashboard.data import Experiments
 from lightning_nas.dashboard.exports import close_netron
 from lightning_nas.dashboard.look import THEME_COOKIE, Page, element
-from lightning_nas.dashboard.pages import architecture, experiments, importance, one_shot, overview, pareto, trial, trials
+from lightning_nas.dashboard.pages import (
+    architecture,
+    experiments,
+    importance,
+    one_shot,
+    overview,
+    pareto,
+    trial,
+    trials,
+)
 
 _STYLE = Path(__file__).with_name("look.css")
 _ICON = (
@@ -84,7 +93,7 @@ def make_app(shown: Experiments, *, key: str | None = None, **guard: Any) -> ASG
     def root(request: Request) -> None:
         page = Page(shown, request.cookies.get(THEME_COOKIE, "auto"))
         page.header()
-        with element("main"):
+        with element("div", "body"):
             ui.sub_pages(dict(_ROUTES), data={"page": page})
 
     ui.add_head_html('<link rel="stylesheet" href="/look.css">', shared=True)
@@ -118,13 +127,21 @@ def serve(root: Path, listening: socket.socket, host: str, open_browser: bool = 
     only_loopback = security.is_loopback(host)
     token = None if only_loopback else secrets.token_urlsafe(24)
     names = {*security.LOOPBACK, host, *([] if only_loopback else [socket.gethostname(), socket.getfqdn()])}
-    shown_host = "127.0.0.1" if only_loopback else socket.gethostname() if host in ("0.0.0.0", "::", "") else host
+    shown_host = (
+        "127.0.0.1" if only_loopback else socket.gethostname() if host in ("0.0.0.0", "::", "") else host
+    )
     shown_host = f"[{shown_host}]" if ":" in shown_host else shown_host
     address = f"http://{shown_host}:{port}/" + (f"?token={token}" if token else "")
     app = make_app(
-        Experiments(root), names=names, only_loopback=only_loopback, token=token, cookie=f"lightning-nas-{port}"
+        Experiments(root),
+        names=names,
+        only_loopback=only_loopback,
+        token=token,
+        cookie=f"lightning-nas-{port}",
     )
-    config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=1
+    )
     server = uvicorn.Server(config)
     print(f"Experiments under {root.absolute()}: {address}   (Ctrl-C ends it)", flush=True)
     if open_browser and _has_screen():
@@ -138,5 +155,3 @@ def _has_screen() -> bool:
     if sys.platform.startswith("linux"):
         return any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
     return True
-
-

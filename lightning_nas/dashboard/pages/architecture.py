@@ -30,12 +30,23 @@ async def show(page: Page, key: str, trial: str = "", other: str = "") -> None:
     if not offered:
         notice("No trial has begun yet.")
         return
-    first = int(trial) if trial.isdecimal() and int(trial) in reader.trials else best.number if best else offered[0]
+    first = (
+        int(trial)
+        if trial.isdecimal() and int(trial) in reader.trials
+        else best.number
+        if best
+        else offered[0]
+    )
     second = int(other) if other.isdecimal() and int(other) in reader.trials else None
-    names = {n: _name(reader.trials[n], best) for n in dict.fromkeys([first, *([second] if second else []), *offered])}
+    names = {
+        n: _name(reader.trials[n], best)
+        for n in dict.fromkeys([first, *([second] if second else []), *offered])
+    }
     with element("div", "line"):
         chosen = ui.select(names, value=first, label="Trial", with_input=True).props("dense outlined")
-        compared = ui.select({None: "nothing", **names}, value=second, label="Compare with").props("dense outlined")
+        compared = ui.select({None: "nothing", **names}, value=second, label="Compare with").props(
+            "dense outlined"
+        )
     box = element("div")
 
     def go() -> None:
@@ -125,7 +136,9 @@ def _read(reader: Reader, number: int) -> Architecture | str:
     except Refused:
         status = reader.trials[number].status
         when = "" if status in (Status.COMPLETED, Status.STOPPED, Status.FAILED) else " yet"
-        return f"Trial {number} has left no record of its network{when}; a search without a model leaves none."
+        return (
+            f"Trial {number} has left no record of its network{when}; a search without a model leaves none."
+        )
     except (OSError, ValueError) as error:
         return f"The network of trial {number} cannot be read: {error}"
 
@@ -163,9 +176,16 @@ def _draw_buttons(reader: Reader, trial: Trial) -> None:
             "Download sample",
             on_click=lambda: ui.download.content(json.dumps(trial.sample, indent=2) + "\n", "sample.json"),
         ).props("outline dense")
-        if reader.description is not None and reader.description.model is not None and trial.score is not None:
+        if (
+            reader.description is not None
+            and reader.description.model is not None
+            and trial.score is not None
+        ):
             ui.button("Download code", on_click=lambda: make("code", download)).props("outline dense")
             ui.button("Download ONNX", on_click=lambda: make("onnx", download)).props("outline dense")
             if has_netron():
                 ui.button("Open in Netron", on_click=lambda: make("onnx", netron)).props("outline dense")
-            text("Code and ONNX run the objects kept in experiment.pkl: use them on experiments you trust.", "quiet small")
+            text(
+                "Code and ONNX run the objects kept in experiment.pkl: use them on experiments you trust.",
+                "quiet small",
+            )

@@ -6,7 +6,18 @@ from nicegui import run, ui
 from nicegui.element import Element
 
 from lightning_nas.dashboard.data import Glance
-from lightning_nas.dashboard.look import Page, Text, element, named, notice, panel, row, state_class, table, text
+from lightning_nas.dashboard.look import (
+    Page,
+    Text,
+    element,
+    named,
+    notice,
+    panel,
+    row,
+    state_class,
+    table,
+    text,
+)
 from lightning_nas.experiment.display import duration_text, metric_text
 from lightning_nas.trial import Status
 
@@ -50,14 +61,21 @@ class _Row:
     """A row of the table, filled again as things change."""
 
     def __init__(self, glance: Glance) -> None:
+        self._state: Text
         self._progress: Text
         self._bar: Element
         name = glance.directory.name if glance.name == "." else glance.name
         cells = row(
-            lambda: ui.link(name, f"/experiment/{glance.key}"), "", self._draw_progress, "", "", "", "", right=(4,)
+            lambda: ui.link(name, f"/experiment/{glance.key}"),
+            self._draw_state,
+            self._draw_progress,
+            *("", "", "", ""),
+            right=(4,),
         )
         self._cells = [cell for cell in cells if isinstance(cell, Text)]
-        self._seen: tuple[object, ...] = ()
+
+    def _draw_state(self) -> None:
+        self._state = text("", "state", tag="span")
 
     def _draw_progress(self) -> None:
         self._progress = text("", "number")
@@ -66,21 +84,23 @@ class _Row:
 
     def fill(self, glance: Glance) -> None:
         """Shows how it stands."""
-        state, best, failed, elapsed, left = self._cells
+        best, failed, elapsed, left = self._cells
         now = glance.summary
         if now is None:
-            state.say("unreadable")
-            state.classes(replace=f"name {state_class('unreadable')}")
+            self._state.say("unreadable")
+            self._state.classes(replace=state_class("unreadable"))
             best.say(glance.trouble or "")
             return
-        state.say(now.state)
-        state.classes(replace=f"name {state_class(now.state)}")
+        self._state.say(now.state)
+        self._state.classes(replace=state_class(now.state))
         total = "" if now.max_trials is None else f" of {now.max_trials}"
         running = f", {len(now.running)} running" if now.running else ""
         self._progress.say(f"{now.done}{total}{running}")
         share = min(1.0, now.done / now.max_trials) if now.max_trials else 0.0
         self._bar.style(f"width: {share:.1%}")
-        best.say("" if now.best is None else f"{metric_text(now.best, now.objective)} (trial {now.best.number})")
+        best.say(
+            "" if now.best is None else f"{metric_text(now.best, now.objective)} (trial {now.best.number})"
+        )
         failed.say(now.counts.get(Status.FAILED, 0) or "")
         elapsed.say(duration_text(now.elapsed_s))
         left.say("no limit" if now.max_trials is None else f"{max(0, now.max_trials - now.done)} trials")

@@ -8,7 +8,6 @@ from lightning_nas import charts
 from lightning_nas.dashboard.data import Reader
 from lightning_nas.dashboard.look import Page, grid, notice, panel, text
 from lightning_nas.errors import NASError
-from lightning_nas.importance import importances
 from lightning_nas.trial import Status
 
 _LEAST = 4
@@ -54,6 +53,8 @@ def _importances(reader: Reader) -> dict[str, float] | str:
     if reader.description is None:
         return "The experiment cannot be read."
     try:
+        from lightning_nas.importance import importances
+
         return importances(reader.description.space, reader.ordered(), reader.description.objective)
     except (NASError, ValueError, ImportError) as error:
         return str(error)

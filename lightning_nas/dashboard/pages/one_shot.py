@@ -27,7 +27,9 @@ async def show(page: Page, key: str) -> None:
         notice(_NONE)
         return
     with element("div", "line"):
-        trial = ui.select({n: f"Trial {n}" for n in found}, value=found[0], label="Search").props("dense outlined")
+        trial = ui.select({n: f"Trial {n}" for n in found}, value=found[0], label="Search").props(
+            "dense outlined"
+        )
         trial.set_visibility(len(found) > 1)
     box = element("div")
     shown: list[_Search] = []
@@ -44,7 +46,11 @@ async def show(page: Page, key: str) -> None:
             if isinstance(history, SearchHistory) and history.candidates:
                 shown.append(_Search(page, history))
             else:
-                notice(history if isinstance(history, str) else "The search has just begun; no epoch has ended yet.")
+                notice(
+                    history
+                    if isinstance(history, str)
+                    else "The search has just begun; no epoch has ended yet."
+                )
 
     async def choose() -> None:
         shown.clear()

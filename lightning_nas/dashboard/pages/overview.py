@@ -11,7 +11,19 @@ from lightning_nas import charts
 from lightning_nas.dashboard import files
 from lightning_nas.dashboard.actions import ask
 from lightning_nas.dashboard.data import Reader
-from lightning_nas.dashboard.look import Page, Text, element, facts, grid, named, panel, row, table, tell_answer, text
+from lightning_nas.dashboard.look import (
+    Page,
+    Text,
+    element,
+    facts,
+    grid,
+    named,
+    panel,
+    row,
+    table,
+    tell_answer,
+    text,
+)
 from lightning_nas.experiment.display import duration_text, metric_text, sample_text, time_taken_s
 from lightning_nas.experiment.requests import Stop
 from lightning_nas.trial import Objective, Trial
@@ -34,14 +46,22 @@ async def show(page: Page, key: str) -> None:
                 values[name] = text("", "value number")
     with grid():
         with panel("Best so far, beside every trial", "two-thirds"):
-            history = page.chart(charts.history(reader.ordered(), reader.description.objective), "Best so far")
+            history = page.chart(
+                charts.history(reader.ordered(), reader.description.objective), "Best so far"
+            )
         with panel("Trials by status", "third"):
             counts = page.chart(charts.statuses(reader.summary.counts), "Trials by status")
         with panel("Running trials"):
             with element("div", "line"):
                 busy = text("", "quiet")
-                stop = ui.button("Stop search", on_click=lambda: dialog.open()).classes("push").props("outline dense")
-            running = table("Running trials", ("Trial", "Last value", "Step", "Time", "Sample"), right=("Trial", "Step"))
+                stop = (
+                    ui.button("Stop search", on_click=lambda: dialog.open())
+                    .classes("push")
+                    .props("outline dense")
+                )
+            running = table(
+                "Running trials", ("Trial", "Last value", "Step", "Time", "Sample"), right=("Trial", "Step")
+            )
         with panel("Search space", "half"):
             _draw_space(reader)
         with panel("Settings", "half"):
@@ -111,7 +131,13 @@ def _draw_space(reader: Reader) -> None:
     if reader.description is None:
         return
     space = reader.description.space
-    size = "infinitely many" if space.size == math.inf else f"{space.size:,}" if space.size < 1e12 else f"{space.size:.3g}"
+    size = (
+        "infinitely many"
+        if space.size == math.inf
+        else f"{space.size:,}"
+        if space.size < 1e12
+        else f"{space.size:.3g}"
+    )
     text(f"{len(space)} labels, {size} samples", "quiet small")
     with table("Search space", ("Label", "Values", "Active if")):
         for label in list(space)[:200]:
@@ -151,7 +177,13 @@ def _draw_environment(reader: Reader) -> None:
         "packages": packages,
     }
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(last["started"]))
-    facts([("begun", began), ("runs", len(reader.runs)), *((n, "-" if v in (None, []) else v) for n, v in shown.items())])
+    facts(
+        [
+            ("begun", began),
+            ("runs", len(reader.runs)),
+            *((n, "-" if v in (None, []) else v) for n, v in shown.items()),
+        ]
+    )
 
 
 def _log_tail(reader: Reader) -> str:
@@ -165,7 +197,9 @@ def _stop_dialog(reader: Reader) -> ui.dialog:
     """Asks how the search is to be stopped."""
     with ui.dialog() as dialog, ui.card():
         text("Stop the search?", tag="h2")
-        text("No new trial starts. The running ones finish, or with `Stop now` end at once and run again on resume.")
+        text(
+            "No new trial starts. The running ones finish, or with `Stop now` end at once and run again on resume."
+        )
 
         async def stop(now: bool) -> None:
             dialog.close()

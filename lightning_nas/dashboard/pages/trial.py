@@ -135,7 +135,10 @@ def _draw_result(trial: Trial) -> None:
             ("score", "-" if trial.score is None else f"{trial.score:.6g}"),
             ("steps", trial.steps),
             ("begun", "-" if trial.started is None else time.strftime(clock, time.localtime(trial.started))),
-            ("ended", "-" if trial.finished is None else time.strftime(clock, time.localtime(trial.finished))),
+            (
+                "ended",
+                "-" if trial.finished is None else time.strftime(clock, time.localtime(trial.finished)),
+            ),
             ("time taken", duration_text(time_taken_s(trial)) or "-"),
         ]
     )
@@ -173,7 +176,9 @@ def _draw_log(reader: Reader, trial: Trial) -> Any:
     streams = {OUTPUT: "output", SCRIPT["stdout"]: "stdout", SCRIPT["stderr"]: "stderr"}
     seen: list[Any] = [None]
     with element("div", "line"):
-        stream = named(ui.toggle(streams, value=OUTPUT), role="group", aria_label="Stream").props("dense no-caps")
+        stream = named(ui.toggle(streams, value=OUTPUT), role="group", aria_label="Stream").props(
+            "dense no-caps"
+        )
         words = ui.input("Search the log").props("dense outlined clearable")
         find = ui.button("Search", on_click=lambda: search()).props("outline dense")
         load = ui.link("Download log", "/").props("download")
@@ -214,7 +219,9 @@ def _draw_log(reader: Reader, trial: Trial) -> Any:
             shown.say(end or "It is empty.")
 
     def available() -> None:
-        have = {name: title for name, title in streams.items() if _path(reader, f"{place}/{name}") is not None}
+        have = {
+            name: title for name, title in streams.items() if _path(reader, f"{place}/{name}") is not None
+        }
         stream.set_visibility(len(have) > 1)
         if have:
             stream.set_options(have, value=stream.value if stream.value in have else next(iter(have)))
@@ -263,7 +270,9 @@ def _draw_buttons(reader: Reader, trial: Trial, box: Any) -> tuple[ui.button, ui
         tell_answer(await run.io_bound(ask, reader.directory, request))
 
     with box:
-        stop = ui.button("Stop trial", on_click=lambda: send(Kill(trial.number)), color="negative").props("dense")
+        stop = ui.button("Stop trial", on_click=lambda: send(Kill(trial.number)), color="negative").props(
+            "dense"
+        )
         retry = ui.button("Retry trial", on_click=lambda: send(Retry(trial.number))).props("dense outline")
         copy = ui.button("Copy with changes", on_click=lambda: dialog.open()).props("dense outline")
     dialog = _copy_dialog(reader, trial)

@@ -61,7 +61,13 @@ class Columns:
     def shown(self) -> list[str]:
         """Those that are shown at first."""
         some = [f"m{i}" for i in range(len(self.metrics))][:_SHOWN_COLUMNS]
-        return ["number", "status", *some, *[f"l{i}" for i in range(len(self.labels))][:_SHOWN_COLUMNS], "duration"]
+        return [
+            "number",
+            "status",
+            *some,
+            *[f"l{i}" for i in range(len(self.labels))][:_SHOWN_COLUMNS],
+            "duration",
+        ]
 
     def row(self, trial: Trial) -> dict[str, Any]:
         """A trial as the grid takes it."""
@@ -115,7 +121,6 @@ async def show(page: Page, key: str) -> None:
                 ui.select(titles, value=columns.shown(), multiple=True, label="Columns"), aria_label="Columns"
             )
             chosen.classes("push").props("dense outlined options-dense").style("max-width: 260px")
-            chosen.props(f':display-value="`${{{len(titles)} && props.modelValue?.length || 0}} shown`"')
         table = _grid(reader, columns, set(columns.shown()))
         text("Sort by a click on a column's title; select trials to compare them below.", "quiet small")
     with grid():
@@ -125,12 +130,15 @@ async def show(page: Page, key: str) -> None:
             top, parallel = _draw_parallel(page, reader, columns)
         with panel("Durations"):
             durations = page.chart(charts.durations(trials[-_POINTS:]), "Durations")
-    chosen.on_value_change(
-        lambda event: [
-            table.run_grid_method("setColumnsVisible", [name], name in event.value or name == "number")
-            for name in titles
-        ]
-    )
+
+    def choose() -> None:
+        wanted = {"number", *(chosen.value or [])}
+        table.run_grid_method("setColumnsVisible", sorted(wanted), True)
+        table.run_grid_method("setColumnsVisible", sorted(titles.keys() - wanted), False)
+        named(chosen, display_value=f"{len(wanted)} of {len(titles)}")
+
+    chosen.on_value_change(choose)
+    named(chosen, display_value=f"{len(columns.shown())} of {len(titles)}")
 
     async def compare() -> None:
         numbers = await ui.run_javascript(
@@ -222,7 +230,10 @@ async def _draw_comparison(page: Page, reader: Reader, box: Any, numbers: Sequen
     box.clear()
     with box:
         if not trials:
-            text("Select trials in the grid: their intermediate results, samples and durations appear here.", "quiet")
+            text(
+                "Select trials in the grid: their intermediate results, samples and durations appear here.",
+                "quiet",
+            )
             return
         if len(numbers) > _COMPARED:
             text(f"The first {_COMPARED} of the selected trials:", "quiet small")
@@ -232,7 +243,9 @@ async def _draw_comparison(page: Page, reader: Reader, box: Any, numbers: Sequen
             return
         objective = reader.description.objective.metric if reader.description is not None else None
         start = objective if objective in names else names[0]
-        choice = ui.select({name: plain(name) for name in names}, value=start, label="Metric").props("dense outlined")
+        choice = ui.select({name: plain(name) for name in names}, value=start, label="Metric").props(
+            "dense outlined"
+        )
         chart = page.chart(charts.curves(trials, start), "Intermediate results")
         choice.on_value_change(lambda event: chart.show(charts.curves(trials, event.value)))
         page.chart(charts.durations(trials), "Durations of the selected trials", 220)
