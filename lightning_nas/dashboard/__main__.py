@@ -17,9 +17,12 @@ def main() -> int:
     parser.add_argument("--port", type=int)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--no-browser", action="store_true")
+    parser.add_argument(
+        "--while-needed", action="store_true", help="end when no search runs in DIR and no browser looks"
+    )
     options = parser.parse_args()
     try:
-        run_dashboard(options.root, options.port, options.host, not options.no_browser)
+        run_dashboard(options.root, options.port, options.host, not options.no_browser, options.while_needed)
     except NASError as error:
         print(f"lightning-nas ui: {error}", file=sys.stderr)
         return 2

@@ -12,9 +12,13 @@ MISSING = 'The page needs NiceGUI: pip install "lightning-nas[ui]".'
 
 
 def run_dashboard(
-    root: Path, port: int | None = None, host: str = "127.0.0.1", open_browser: bool = True
+    root: Path,
+    port: int | None = None,
+    host: str = "127.0.0.1",
+    open_browser: bool = True,
+    while_needed: bool = False,
 ) -> None:
-    """Shows the experiments under a folder until Ctrl-C.
+    """Shows the experiments under a folder until Ctrl-C; see `server.serve`.
 
     Raises:
         ExperimentError: if there is no such folder, or NiceGUI is not installed.
@@ -28,4 +32,4 @@ def run_dashboard(
     # A browser that comes now waits; what takes seconds to load is loaded after the mistakes are told.
     from lightning_nas.dashboard.server import serve
 
-    serve(root, listening, host, open_browser)
+    serve(root, listening, host, open_browser, while_needed)

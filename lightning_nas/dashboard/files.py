@@ -106,7 +106,7 @@ def search(path: Path, words: str, most_bytes: int = SEARCH_BYTES) -> tuple[list
 
 
 def listed(directory: Path, relative: str, most: int = 500) -> list[tuple[str, int]]:
-    """The files below a folder of an experiment that may be downloaded, relative to the experiment's, and their sizes."""
+    """The files in a part of an experiment's folder that may be downloaded: path from that folder, and size."""
     found: list[tuple[str, int]] = []
     for place, folders, names in os.walk(directory / relative):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

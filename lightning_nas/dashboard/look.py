@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from nicegui import Client, run, ui
 from nicegui.element import Element
@@ -20,6 +20,11 @@ THEMES = {"auto": "Auto", "light": "Light", "dark": "Dark"}
 THEME_COOKIE = "lightning-nas-theme"
 _IS_DARK = {"light": False, "dark": True, "auto": None}
 _REFRESH_S = 1.0
+_NOTICES: Mapping[str, Literal["positive", "negative", "warning"]] = {
+    "done": "positive",
+    "refused": "negative",
+    "waiting": "warning",
+}
 
 PAGES = {
     "": "Overview",
@@ -93,6 +98,7 @@ class Page:
             reader = self.experiments.reader(key)
         if reader is None:
             self.title("No experiment")
+            text("No experiment", tag="h1")
             notice(f"There is no experiment of this name under {self.experiments.root}.", "bad")
             ui.link("All experiments", "/")
             return None
@@ -317,10 +323,9 @@ def _tell_state(reader: Reader, state: Text, told: Element) -> None:
 def tell_answer(answer: Answer | None) -> None:
     """Says for some seconds, at the bottom of the page, what came of a request."""
     if answer is not None:
-        kinds = {"done": "positive", "refused": "negative", "waiting": "warning"}
         ui.notify(
             plain(answer.text),
-            type=kinds[answer.outcome],
+            type=_NOTICES[answer.outcome],
             timeout=8000,
             close_button="Close",
             multi_line=True,

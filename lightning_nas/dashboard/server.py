@@ -8,16 +8,17 @@ import secrets
 import socket
 import sys
 import threading
+import time
 import webbrowser
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, PlainTextResponse
+from nicegui import Client, ui
 from nicegui import app as pages_app
-from nicegui import ui
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -37,14 +38,16 @@ from lightning_nas.dashboard.pages import (
     trial,
     trials,
 )
+from lightning_nas.experiment import folder
 
+_IDLE_S = 10.0
 _STYLE = Path(__file__).with_name("look.css")
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><g fill="none" stroke="#1f5fbf" stroke-width="3">'
     '<path d="M6 16 16 6 26 16 16 26Z"/></g><g fill="#1f5fbf"><circle cx="6" cy="16" r="4"/><circle cx="16" cy="6" '
     'r="4"/><circle cx="26" cy="16" r="4"/><circle cx="16" cy="26" r="4"/></g></svg>'
 )
-_ROUTES = {
+_ROUTES: dict[str, Callable[..., Any]] = {
     "/": experiments.show,
     "/experiment/{key}": overview.show,
     "/experiment/{key}/trials": trials.show,
@@ -114,7 +117,13 @@ def make_app(shown: Experiments, *, key: str | None = None, **guard: Any) -> ASG
     return GZipMiddleware(guarded, minimum_size=1000, compresslevel=4)
 
 
-def serve(root: Path, listening: socket.socket, host: str, open_browser: bool = True) -> None:
+def serve(
+    root: Path,
+    listening: socket.socket,
+    host: str,
+    open_browser: bool = True,
+    while_needed: bool = False,
+) -> None:
     """Serves the page until Ctrl-C or SIGTERM.
 
     Args:
@@ -122,6 +131,7 @@ def serve(root: Path, listening: socket.socket, host: str, open_browser: bool = 
         listening: the socket, see `port.listen`.
         host: what it was bound to. Off loopback a token is demanded, which is part of the printed address.
         open_browser: whether to open one, if there is a screen.
+        while_needed: whether to end when no search works on the experiment `root` and no browser looks.
     """
     port = listening.getsockname()[1]
     only_loopback = security.is_loopback(host)
@@ -144,10 +154,24 @@ def serve(root: Path, listening: socket.socket, host: str, open_browser: bool = 
     )
     server = uvicorn.Server(config)
     print(f"Experiments under {root.absolute()}: {address}   (Ctrl-C ends it)", flush=True)
+    if while_needed:
+        threading.Thread(target=_end_when_idle, args=(root, server), daemon=True).start()
     if open_browser and _has_screen():
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
+
+
+def _end_when_idle(root: Path, server: uvicorn.Server) -> None:
+    """Ends the server some seconds after the search has ended and the last browser has gone."""
+    idle_since = None
+    while idle_since is None or time.monotonic() - idle_since < _IDLE_S:
+        time.sleep(1.0)
+        is_needed = folder.driver(root) is not None or any(
+            client.has_socket_connection for client in list(Client.instances.values())
+        )
+        idle_since = None if is_needed else idle_since or time.monotonic()
+    server.should_exit = True
 
 
 def _has_screen() -> bool:

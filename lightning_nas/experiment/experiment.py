@@ -23,6 +23,7 @@ from lightning_nas.experiment.loop import Loop, Plan
 from lightning_nas.experiment.model import model_and_space, with_graph_keys
 from lightning_nas.experiment.one_shot import Derived, is_one_shot
 from lightning_nas.experiment.one_shot import check as check_one_shot
+from lightning_nas.experiment.page import start_page
 from lightning_nas.experiment.requests import Inbox
 from lightning_nas.experiment.runners import InProcessRunner, ProcessRunner, Ray, RayRunner, Runner, Work
 from lightning_nas.experiment.runners.gpus import check_per_trial
@@ -285,12 +286,16 @@ class Experiment:
         """The completed trial with the highest score, None if there is none yet."""
         return next(iter(best(self.trials)), None)
 
-    def run(self) -> Experiment:
+    def run(self, ui: bool | int = False) -> Experiment:
         """Runs until the budget is spent or the strategy has no more samples.
 
         Ctrl-C once: no new trial starts and the running ones are waited for; twice, or SIGTERM: they
         are ended and run again on resume. Then `KeyboardInterrupt` (`SystemExit`) is raised. A request
         (`lightning-nas stop`, see `requests`) does what Ctrl-C does.
+
+        Args:
+            ui: True also shows the search as a page, as `lightning-nas ui` does; a number is the port to serve
+                it on. It is a process of its own and ends once the search has and no browser looks any more.
 
         Returns:
             Itself.
@@ -298,7 +303,7 @@ class Experiment:
         Raises:
             ExperimentError: if the folder cannot be used or written, is in use or holds another experiment;
                 with less than 100 MB free on its disk; or after `max_consecutive_failures` failures in a row.
-                What has finished is kept.
+                What has finished is kept. Also if `ui` is given and its port is taken, or NiceGUI is missing.
         """
         check_is_first()
         folder.make(self.directory)
@@ -307,6 +312,10 @@ class Experiment:
             self._settings["progress"], self._objective, self._settings["max_trials"], runs_here
         )
         with folder.only_driver(self.directory), contextlib.closing(self._open_store()) as store:
+            if ui is not False:
+                display.say(
+                    f"The search is shown at {start_page(self.directory, None if ui is True else ui)}"
+                )
             with Inbox(self.directory, display.say) as inbox, Interrupts(runs_here) as interrupts:
                 self._pickle(display)
                 ending = self._search(store, display, interrupts, inbox)
@@ -358,6 +367,22 @@ class Experiment:
             return [dict(trial.sample) for trial in leaders]
         parent = self.directory / "export" if directory is None else Path(directory)
         return [self._export(trial, formatter, parent / str(trial.number)) for trial in leaders]
+
+    def export_trial(
+        self, number: int, formatter: Formatter = "dict", directory: str | Path | None = None
+    ) -> Any:
+        """The model of one trial that has a score, as `export_top_models` gives those of the best.
+
+        Raises:
+            ExperimentError, ExportError: as there, or if there is no such trial.
+        """
+        trial = next((trial for trial in self.trials if trial.number == number), None)
+        if trial is None or trial.score is None:
+            raise ExperimentError(f"There is no trial {number} with a score in {self.directory}.")
+        if formatter == "dict":
+            return dict(trial.sample)
+        parent = self.directory / "export" if directory is None else Path(directory)
+        return self._export(trial, formatter, parent / str(number))
 
     def _open_store(self) -> Store:
         if not (self.directory / DATABASE).exists():

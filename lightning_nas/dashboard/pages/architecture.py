@@ -11,7 +11,7 @@ from lightning_nas import charts, drawing
 from lightning_nas.architecture import FILE, Architecture, read_architecture
 from lightning_nas.dashboard.data import Reader
 from lightning_nas.dashboard.exports import Failure, export, has_netron, open_in_netron
-from lightning_nas.dashboard.files import Refused, inside, plain
+from lightning_nas.dashboard.files import Refused, inside
 from lightning_nas.dashboard.look import Page, element, facts, grid, named, notice, panel, text
 from lightning_nas.dashboard.pages.one_shot import drawing_of
 from lightning_nas.experiment.folder import trial_folder

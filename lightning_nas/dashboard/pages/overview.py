@@ -37,6 +37,7 @@ async def show(page: Page, key: str) -> None:
     reader = await page.open(key, "")
     if reader is None or reader.summary is None or reader.description is None:
         return
+    dialog = _stop_dialog(reader)
     tiles = element("div", "tiles")
     values: dict[str, Text] = {}
     with tiles:
@@ -54,11 +55,7 @@ async def show(page: Page, key: str) -> None:
         with panel("Running trials"):
             with element("div", "line"):
                 busy = text("", "quiet")
-                stop = (
-                    ui.button("Stop search", on_click=lambda: dialog.open())
-                    .classes("push")
-                    .props("outline dense")
-                )
+                stop = ui.button("Stop search", on_click=dialog.open).classes("push").props("outline dense")
             running = table(
                 "Running trials", ("Trial", "Last value", "Step", "Time", "Sample"), right=("Trial", "Step")
             )
@@ -70,7 +67,6 @@ async def show(page: Page, key: str) -> None:
             environment = element("div")
         with panel("Log of the search", "half"):
             log = text("", "log")
-    dialog = _stop_dialog(reader)
     drawn = -1
 
     def draw() -> None:

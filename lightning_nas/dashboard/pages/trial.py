@@ -269,13 +269,13 @@ def _draw_buttons(reader: Reader, trial: Trial, box: Any) -> tuple[ui.button, ui
     async def send(request: Request) -> None:
         tell_answer(await run.io_bound(ask, reader.directory, request))
 
+    dialog = _copy_dialog(reader, trial)
     with box:
         stop = ui.button("Stop trial", on_click=lambda: send(Kill(trial.number)), color="negative").props(
             "dense"
         )
         retry = ui.button("Retry trial", on_click=lambda: send(Retry(trial.number))).props("dense outline")
-        copy = ui.button("Copy with changes", on_click=lambda: dialog.open()).props("dense outline")
-    dialog = _copy_dialog(reader, trial)
+        copy = ui.button("Copy with changes", on_click=dialog.open).props("dense outline")
     return stop, retry, copy
 
 
