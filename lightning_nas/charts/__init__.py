@@ -11,7 +11,8 @@ gives a data item with the key `trial`, the trial's number (`event.data.trial`; 
 the best so far cannot be clicked.
 
 Labels, values and metrics are other people's text. They stand in values only, never as a key (NiceGUI runs what
-stands under a key that begins with a colon) nor in a formatter, and tooltips are drawn on the canvas.
+stands under a key that begins with a colon) nor in a formatter; all but tooltips is drawn on the canvas, and
+ECharts escapes what its template puts into a tooltip.
 
 An option may have `media`, which ECharts obeys when it is set by `setOption`, so draw it by that alone. To
 draw a chart again with other data, set the whole option with `notMerge`.

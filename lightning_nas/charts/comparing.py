@@ -13,6 +13,10 @@ from lightning_nas.charts.theme import PALETTE, SCORES, Option
 from lightning_nas.space import Domain
 from lightning_nas.trial import Mode, Objective, Trial
 
+_ABREAST = {"layout": "horizontal", "left": 64, "right": 64, "top": 24, "bottom": 92}
+_STACKED = {"layout": "vertical", "left": 124, "right": 40, "top": 16, "bottom": 72}
+_MOST_ABREAST = 12
+
 
 def parallel(
     trials: Sequence[Trial],
@@ -25,7 +29,8 @@ def parallel(
 
     An axis has texts for a choice, logarithms where the domain has them, and the ends of the domain. Where a label
     is not active in a trial, or a metric is missing, the line goes through a place of its own at the bottom of
-    the axis, named "not active". On narrow pages the axes lie one beneath the other.
+    the axis, named "not active". On narrow pages, and where they are more than 12, the
+    axes lie one beneath the other.
 
     Args:
         trials: in any order.
@@ -54,10 +59,11 @@ def parallel(
         parts["visualMap"] = _score_map(
             metrics[0], [values[len(labels)] for _, values in numbers.rows], len(labels), numbers.direction
         )
+    wide = _ABREAST if len(numbers.axes) <= _MOST_ABREAST else _STACKED
     opacity = 0.7 if among <= 100 else 0.35 if among <= 1000 else 0.12
     return chart(
         f"{among} trials over {', '.join(axis.name for axis in numbers.axes[:8])}.",
-        parallel={"left": 48, "right": 48, "top": 24, "bottom": 92, "layout": "horizontal"},
+        parallel=wide,
         parallelAxis=[_parallel_axis(i, axis) for i, axis in enumerate(numbers.axes)],
         series=[
             {
@@ -70,17 +76,8 @@ def parallel(
             }
         ],
         media=[
-            {
-                "query": {"maxWidth": NARROW_PX},
-                "option": {
-                    "parallel": {"layout": "vertical", "left": 104, "right": 40, "top": 16, "bottom": 72}
-                },
-            },
-            {
-                "option": {
-                    "parallel": {"layout": "horizontal", "left": 48, "right": 48, "top": 24, "bottom": 92}
-                }
-            },
+            {"query": {"maxWidth": NARROW_PX}, "option": {"parallel": _STACKED}},
+            {"option": {"parallel": wide}},
         ],
         **parts,
     )
@@ -92,10 +89,11 @@ def _parallel_axis(dimension: int, axis: Axis) -> Option:
     common: Option = {
         "dim": dimension,
         "type": axis.kind,
-        "name": f"{bottom}\n{plain(axis.name, 24)}",
+        "name": f"{bottom}\n{plain(axis.name, 18)}",
         "nameLocation": "start",
         "nameGap": 6,
         "nameTextStyle": {"lineHeight": 15},
+        "z": 5,
     }
     if axis.kind == "category":
         texts = [*([NOT_ACTIVE] if axis.has_gap else []), *axis.categories]
@@ -190,7 +188,7 @@ def pareto(trials: Sequence[Trial], x: Objective, y: Objective) -> Option:
 
 
 def importance(scores: Mapping[str, float]) -> Option:
-    """How much each label matters, as bars; the most important one on top, at most 30 and the sum of the rest.
+    """How much each label matters, as bars; the most important one on top, at most 15 and the sum of the rest.
 
     Args:
         scores: share by label, as `importances` gives them.

@@ -39,7 +39,7 @@ def alphas(history: SearchHistory, label: str, position: int) -> Option:
     )
     data = [
         {
-            "value": [j, i, round(p, 4)],
+            "value": [j, i, round(p, 4), f"{p:.2f}"],
             "name": f"{rows[i]}, {columns[j]}\nprobability {p:.4f}",
         }
         for i, row in enumerate(snapshot.weights.get(label, ()))
@@ -86,7 +86,7 @@ def alphas(history: SearchHistory, label: str, position: int) -> Option:
             {
                 "type": "heatmap",
                 "data": data,
-                "label": {"show": True, "formatter": "{@[2]}", "fontSize": 10},
+                "label": {"show": True, "formatter": "{@[3]}", "fontSize": 10},
             }
         ],
         media=[
@@ -94,13 +94,15 @@ def alphas(history: SearchHistory, label: str, position: int) -> Option:
                 "query": {"maxWidth": NARROW_PX},
                 "option": {
                     "series": [{"label": {"show": len(columns) <= 4}}],
-                    "xAxis": {"axisLabel": {"rotate": 45}},
+                    "xAxis": {"axisLabel": {"rotate": 0 if len(columns) <= 4 else 45}},
+                    "grid": {"bottom": 56 if len(columns) <= 4 else 104},
                 },
             },
             {
                 "option": {
                     "series": [{"label": {"show": len(columns) <= 16}}],
                     "xAxis": {"axisLabel": {"rotate": 0}},
+                    "grid": {"bottom": 56},
                 }
             },
         ],
@@ -153,7 +155,9 @@ def search_health(history: SearchHistory) -> Option:
         y_axes = [
             {**share, "gridIndex": 0},
             value_axis("derived score", nameGap=46, gridIndex=1),
-            value_axis("gap", nameGap=46, gridIndex=1, position="right", splitLine={"show": False}),
+            value_axis(
+                "gap", nameGap=46, gridIndex=1, position="right", alignTicks=True, splitLine={"show": False}
+            ),
         ]
     series = [
         line(_ENTROPY, "entropy", 0, "circle", 0, 0),
@@ -184,13 +188,20 @@ def blocks(architecture: Architecture) -> Option:
     panels = [("parameters", 0, architecture.params)]
     if has_macs:
         panels.append(("multiply-accumulates", 1, architecture.macs or 0))
-    left, right = ("16%", "2%") if has_macs else (12, 56)
+    side = {"top": 12, "bottom": 40}
+    wide = [{"left": 130, "right": "52%", **side}, {"left": "52%", "right": 24, **side}]
+    if not has_macs:
+        wide = [{"left": 130, "right": 24, **side}]
+    narrow = [
+        {"left": 130, "right": 24, "top": 12, "bottom": "60%"},
+        {"left": 130, "right": 24, "top": "53%", "bottom": 40},
+    ]
     grids, x_axes, y_axes, series = [], [], [], []
     for i, (what, which, total) in enumerate(panels):
         values = [sizes[name][which] for name in names]
         size, unit = scaled(max((value for value in values if value), default=0))
         title = f"{what} ({unit})" if unit else what
-        grids.append(grid(left=left, right=right, top=12, bottom=40))
+        grids.append(grid(**wide[i]))
         x_axes.append(value_axis(title, scale=False, min=0, gridIndex=i, splitNumber=4))
         y_axes.append(
             {
@@ -220,7 +231,21 @@ def blocks(architecture: Architecture) -> Option:
                 "itemStyle": {"color": PALETTE[i]},
             }
         )
-    return chart(f"Parameters of {len(names)} blocks.", grid=grids, xAxis=x_axes, yAxis=y_axes, series=series)
+    media = [
+        {
+            "query": {"maxWidth": NARROW_PX},
+            "option": {"grid": narrow, "yAxis": [{"axisLabel": {"show": True}} for _ in panels]},
+        },
+        {"option": {"grid": wide, "yAxis": [{"axisLabel": {"show": i == 0}} for i, _ in enumerate(panels)]}},
+    ]
+    return chart(
+        f"Parameters of {len(names)} blocks.",
+        grid=grids,
+        xAxis=x_axes,
+        yAxis=y_axes,
+        series=series,
+        **({"media": media} if has_macs else {}),
+    )
 
 
 def block_sizes(architecture: Architecture) -> dict[str, tuple[int, int | None]]:

@@ -213,7 +213,7 @@ def pareto_numbers(trials: Sequence[Trial], x: Objective, y: Objective) -> Paret
     return ParetoNumbers(names[0], names[1], directions, tuple(front), tuple(others))
 
 
-def importance_numbers(scores: Mapping[str, float], most: int = 30) -> list[tuple[str, float]]:
+def importance_numbers(scores: Mapping[str, float], most: int = 15) -> list[tuple[str, float]]:
     """Labels and shares, the largest first; of more than `most`, the rest as one sum, which comes last."""
     ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
     rest = ranked[most:]

@@ -19,8 +19,8 @@ NARROW_PX = 600
 def chart(description: str, **parts: Any) -> Option:
     """An option with what every chart has.
 
-    Nothing is animated, since pages draw again whenever a value arrives. Tooltips are drawn on the canvas
-    (`richText`), never as HTML: labels and values are other people's text.
+    Nothing is animated, since pages draw again whenever a value arrives. A tooltip is the name of what is under
+    the pointer, put in by ECharts' template, which escapes it: labels and values are other people's text.
 
     Args:
         description: what the chart shows, for screen readers.
@@ -29,7 +29,12 @@ def chart(description: str, **parts: Any) -> Option:
     option: Option = {
         "animation": False,
         "aria": {"enabled": True, "label": {"description": plain(description, 300)}},
-        "tooltip": {"renderMode": "richText", "confine": True, "trigger": "item", "formatter": "{b}"},
+        "tooltip": {
+            "trigger": "item",
+            "confine": True,
+            "formatter": "{b}",
+            "extraCssText": "white-space: pre-wrap; overflow-wrap: anywhere; max-width: 360px",
+        },
         **parts,
     }
     return themed(option)
@@ -48,7 +53,8 @@ def empty(text: str) -> Option:
 
 def grid(**changes: Any) -> Option:
     """Margins that leave room for the legend above and the names of the axes."""
-    return {"left": 64, "right": 24, "top": 40, "bottom": 48, **changes}
+    bounds = {"left": 12, "right": 12, "top": 4, "bottom": 4}
+    return {"left": 64, "right": 24, "top": 40, "bottom": 48, "outerBounds": bounds, **changes}
 
 
 def value_axis(name: str, **changes: Any) -> Option:
@@ -60,6 +66,7 @@ def value_axis(name: str, **changes: Any) -> Option:
         "nameGap": 28,
         "scale": True,
         "axisLabel": {"hideOverlap": True},
+        "axisLine": {"onZero": False},
         **changes,
     }
 
@@ -71,7 +78,7 @@ def number_axis(**changes: Any) -> Option:
 
 def legend(**changes: Any) -> Option:
     """A legend above the chart, which scrolls where it is too long."""
-    return {"type": "scroll", "top": 4, "left": 12, "right": 12, "itemHeight": 10, **changes}
+    return {"type": "scroll", "top": 4, "left": 12, "right": 12, "itemWidth": 14, "itemHeight": 10, **changes}
 
 
 def item(trial: Trial, value: list[Any], among: int, metrics: Mapping[str, float] | None = None) -> Option:

@@ -29,6 +29,9 @@ _COLOURED = 8
 """So many curves can be told apart by colour; the others are faint."""
 
 
+_DASH = "path://M0 4h14v2H0z"
+
+
 def history(trials: Sequence[Trial], objective: Objective) -> Option:
     """The best so far as a line of steps, beside every trial as a point.
 
@@ -54,19 +57,24 @@ def history(trials: Sequence[Trial], objective: Objective) -> Option:
         "type": "line",
         "name": "best so far",
         "step": "end",
-        "data": [[number, value] for number, value in numbers.best],
+        "data": _steps(numbers.best),
         "symbol": "none",
         "lineStyle": {"color": LINE, "width": 2},
         "itemStyle": {"color": LINE},
         "silent": True,
         "z": 3,
     }
+    by_status = points_by_status(points)
+    by_status += points_by_status(failed, yAxisIndex=1, clip=False, symbolSize=10 if len(failed) < 500 else 6)
+    legend_data: list[Option] = [{"name": each["name"]} for each in by_status]
+    if numbers.best:
+        legend_data.insert(0, {"name": "best so far", "icon": _DASH})
     name = "" if numbers.metric is None else _with_direction(numbers.metric, numbers.direction)
     kind = "log" if needs_log([value for _, value in numbers.points], numbers.direction) else "value"
     return chart(
         f"{numbers.metric or 'No value'} of {among} trials"
         + (f"; the best is {number_text(numbers.best[-1][1])}." if numbers.best else "."),
-        legend=legend(),
+        legend=legend(data=legend_data),
         grid=grid(),
         xAxis=number_axis(),
         # Failed trials are at 0 of an axis of their own, which is the bottom edge whatever the values are.
@@ -77,8 +85,7 @@ def history(trials: Sequence[Trial], objective: Objective) -> Option:
         dataZoom=[{"type": "inside", "zoomOnMouseWheel": "ctrl", "moveOnMouseWheel": False}],
         series=[
             *([best] if numbers.best else []),
-            *points_by_status(points),
-            *points_by_status(failed, yAxisIndex=1, clip=False, symbolSize=10),
+            *by_status,
         ],
     )
 
@@ -120,7 +127,8 @@ def curves(trials: Sequence[Trial], metric: str) -> Option:
                 "opacity": 1 if n in colours or few else 0.45,
             },
             "itemStyle": {"color": colours.get(n, FAINT)},
-            "emphasis": {"lineStyle": {"width": 3, "opacity": 1}},
+            "endLabel": {"show": False, "formatter": "{a}", "color": LINE},
+            "emphasis": {"lineStyle": {"width": 3, "opacity": 1}, "endLabel": {"show": not few}},
             "triggerLineEvent": True,
             "z": 3 if n in colours else 2,
         }
@@ -134,12 +142,6 @@ def curves(trials: Sequence[Trial], metric: str) -> Option:
         grid=grid(),
         xAxis=value_axis("step", minInterval=1, splitLine={"show": False}),
         yAxis=value_axis(metric, nameGap=46, type="log" if needs_log(finite, direction) else "value"),
-        tooltip={
-            "renderMode": "richText",
-            "confine": True,
-            "trigger": "item",
-            "formatter": "{b}" if few else "{a}",
-        },
         series=series,
     )
 
@@ -213,6 +215,17 @@ def statuses(counts: Mapping[Status, int]) -> Option:
             for status, count in shown
         ],
     )
+
+
+def _steps(best: Sequence[tuple[int, float]]) -> list[list[float]]:
+    # ECharts leaves out a step of less than a pixel and would draw a slope to the next one: so each step is
+    # followed by a point.
+    points: dict[int, float] = {}
+    for i, (number, value) in enumerate(best):
+        points[number] = value
+        if i + 1 < len(best):
+            points.setdefault(number + 1, value)
+    return [[number, value] for number, value in points.items()]
 
 
 def _with_direction(name: str, direction: str) -> str:

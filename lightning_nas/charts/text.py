@@ -40,9 +40,9 @@ def number_text(value: float) -> str:
 
 
 def value_text(value: Any) -> str:
-    """A value of a sample, on one line."""
+    """A value of a sample, on one line; an empty subset is "none"."""
     if isinstance(value, (list, tuple)):
-        return plain(", ".join(map(value_text, value)) if isinstance(value, list) else value)
+        return plain((", ".join(map(value_text, value)) or "none") if isinstance(value, list) else value)
     return plain(number_text(value) if isinstance(value, float) else value)
 
 

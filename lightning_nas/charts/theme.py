@@ -87,6 +87,8 @@ def themed(option: Mapping[str, Any], dark: bool = False) -> Option:
             each["nameTextStyle"] = {**each.get("nameTextStyle", {}), "color": quiet}
             each["axisLabel"] = {**each.get("axisLabel", {}), "color": quiet}
             each["axisTick"] = {**each.get("axisTick", {}), "lineStyle": {"color": axis}}
+            if name == "parallelAxis":  # whose labels stand among the lines
+                each["axisLabel"].update(textBorderColor=ground, textBorderWidth=4)
             line = each.get("axisLine", {})
             each["axisLine"] = {**line, "lineStyle": {**line.get("lineStyle", {}), "color": axis}}
             each["splitLine"] = {**each.get("splitLine", {}), "lineStyle": {"color": grid}}

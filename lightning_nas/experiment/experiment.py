@@ -17,6 +17,7 @@ from lightning_nas.experiment.description import Description, describe
 from lightning_nas.experiment.display import Display, make_display
 from lightning_nas.experiment.ending import Ending
 from lightning_nas.experiment.environment import environment, visible_gpus
+from lightning_nas.experiment.exporting import Formatter, export_trial
 from lightning_nas.experiment.failures import common_failure
 from lightning_nas.experiment.interrupts import Interrupts
 from lightning_nas.experiment.loop import Loop, Plan
@@ -30,7 +31,6 @@ from lightning_nas.experiment.runners.gpus import check_per_trial
 from lightning_nas.experiment.runners.ranks import check_is_first, ranks_of
 from lightning_nas.experiment.settings import check_at_least, fitted_rule, new_directory, seconds
 from lightning_nas.experiment.store import DATABASE, SqliteStore, Store
-from lightning_nas.experiment.tidying import DELETED
 from lightning_nas.space import Domain, SearchSpace
 from lightning_nas.stopping import PausingRule
 from lightning_nas.strategies import Constrained
@@ -39,11 +39,11 @@ from lightning_nas.trial import Mode, Objective, Trial, best
 if TYPE_CHECKING:
     from lightning_nas.evaluators import Evaluator
     from lightning_nas.oneshot import OneShot
+    from lightning_nas.plots import Plots
     from lightning_nas.stopping import StoppingRule
     from lightning_nas.strategies import Strategy
 
 RunnerName = Literal["processes", "inprocess", "ray"]
-Formatter = Literal["dict", "code", "onnx", "instance"]
 
 
 class Experiment:
@@ -286,6 +286,13 @@ class Experiment:
         """The completed trial with the highest score, None if there is none yet."""
         return next(iter(best(self.trials)), None)
 
+    @property
+    def plot(self) -> Plots:
+        """Figures of the trials so far, such as `experiment.plot.history()`; matplotlib draws them."""
+        from lightning_nas.plots import Plots
+
+        return Plots(self.trials, self.space, self._objective)
+
     def run(self, ui: bool | int = False) -> Experiment:
         """Runs until the budget is spent or the strategy has no more samples.
 
@@ -462,28 +469,8 @@ class Experiment:
         )
 
     def _export(self, trial: Trial, formatter: Formatter, directory: Path) -> Any:
-        if self._model is None:
-            raise ExperimentError(
-                "There is no model to export: the experiment was given a search space; use formatter='dict'."
-            )
-        from lightning_nas.export import export_model
-
-        weights, inputs = (trial.artifacts.get(name) for name in ("weights", "inputs"))
-        if weights is None and DELETED in trial.artifacts:
-            raise ExperimentError(
-                f"The weights of trial {trial.number} were deleted, since it was not among the best "
-                f"{self._settings['keep_weights']} (keep_weights); ask for fewer models, or for formatter='dict'."
-            )
-        sample = {label: value for label, value in trial.sample.items() if label in self._model.space}
-        return export_model(
-            self._model,
-            sample,
-            formatter,
-            directory=directory,
-            weights=None if weights is None else self.directory / weights,
-            inputs=None if inputs is None else self.directory / inputs,
-            metrics=trial.metrics,
-        )
+        keep_weights = self._settings["keep_weights"]
+        return export_trial(self.directory, self._model, trial, formatter, directory, keep_weights)
 
     def _export_best(self, display: Display) -> None:
         leader = self.best
