@@ -8,6 +8,8 @@ Each is a whole document that also stands in a page as it is; colours are CSS va
 """
 
 from lightning_nas.drawing.cells import cell_svg, cells_svg
+from lightning_nas.drawing.difference import difference_svg
+from lightning_nas.drawing.network import network_svg
 from lightning_nas.drawing.palette import DARK, LIGHT, declarations
 
-__all__ = ["DARK", "LIGHT", "cell_svg", "cells_svg", "declarations"]
+__all__ = ["DARK", "LIGHT", "cell_svg", "cells_svg", "declarations", "difference_svg", "network_svg"]

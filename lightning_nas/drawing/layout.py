@@ -63,17 +63,40 @@ def longest_paths(count: int, edges: Collection[tuple[int, int]]) -> list[int]:
     return ranks
 
 
-def place(boxes: Sequence[Box], edges: Collection[tuple[int, int]], least_gap: float) -> Layout:
+def spine_of(ranks: Sequence[int], edges: Collection[tuple[int, int]]) -> set[int]:
+    """A longest way through the boxes, one of each rank that it passes.
+
+    Args:
+        ranks: of the boxes, as `longest_paths` gives them.
+        edges: pairs of numbers.
+    """
+    above: dict[int, list[int]] = {}
+    for start, end in edges:
+        if ranks[start] == ranks[end] - 1:
+            above.setdefault(end, []).append(start)
+    last = [number for number, rank in enumerate(ranks) if rank == max(ranks)]
+    found = {last[0]}
+    at = last[0]
+    while at in above:
+        at = min(above[at])
+        found.add(at)
+    return found
+
+
+def place(
+    boxes: Sequence[Box], edges: Collection[tuple[int, int]], least_gap: float, spine: Collection[int] = ()
+) -> Layout:
     """Lays out boxes and the lines between them.
 
     Args:
         boxes: what is to be placed.
         edges: pairs of their numbers; each leads to a higher rank.
         least_gap: between two ranks, in pixels; more where lines lead far to the side.
+        spine: boxes that stand in one line, at most one of each rank.
     """
     ranks = ranked(boxes, edges)
     order(ranks)
-    set_places(ranks)
+    set_places(ranks, spine)
     items = [item for rank in ranks for item in rank]
     low = min(item.place - item.breadth / 2 for item in items)
     for item in items:
@@ -135,5 +158,8 @@ def _arrival(item: Item, target: Item) -> float:
     if target.box is None or not target.box.spread:
         return target.place
     arriving = sorted(target.before, key=lambda each: each.place)
-    step = min(target.box.spread, (target.breadth - 12) / len(arriving))
-    return target.place + (arriving.index(item) - (len(arriving) - 1) / 2) * step
+    step = min(target.box.spread, (target.breadth / 2 - 10) / len(arriving))
+    # What comes from straight ahead stays straight.
+    ahead = [number for number, each in enumerate(arriving) if abs(each.place - target.place) < 0.5]
+    middle = ahead[0] if ahead else (len(arriving) - 1) / 2
+    return target.place + (arriving.index(item) - middle) * step

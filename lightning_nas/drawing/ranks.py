@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 GAP = 16.0  # between neighbours in a rank
 _LANE = 8.0
+_FIRM = 1e9
 _MANY = 400  # items, of which fewer sweeps must do
 _SMALL = 40  # a rank whose neighbours are exchanged one by one
 
@@ -148,8 +149,11 @@ def _exchange(ranks: list[list[Item]], times: int) -> None:
             return
 
 
-def set_places(ranks: list[list[Item]]) -> None:
-    """Sets `place`: near the neighbours' mean, in the rank's order, without overlap."""
+def set_places(ranks: list[list[Item]], spine: Collection[int] = ()) -> None:
+    """Sets `place`: near the neighbours' mean, in the rank's order, without overlap.
+
+    Boxes of the `spine`, at most one in a rank, stand in one line.
+    """
     for rank in ranks:
         total = 0.0
         for item in rank:
@@ -159,30 +163,33 @@ def set_places(ranks: list[list[Item]]) -> None:
             item.place -= total / 2
     for sweep in range(20 if sum(map(len, ranks)) > _MANY else 60):
         for rank in ranks if sweep % 2 == 0 else reversed(ranks):
-            wishes = []
-            for item in rank:
-                # Lanes want to be straight most of all.
-                weights = [4.0 if item.box is None or n.box is None else 1.0 for n in item.neighbours()]
-                wishes.append(
-                    sum(w * n.place for w, n in zip(weights, item.neighbours())) / sum(weights)
-                    if weights
-                    else item.place
-                )
-            for item, middle in zip(rank, _apart(wishes, [item.breadth for item in rank])):
-                item.place = middle
+            wishes = [_wish(item) for item in rank]
+            firmness = [1.0] * len(rank)
+            for number, item in enumerate(rank):
+                if item.box is not None and item.number in spine:
+                    wishes[number], firmness[number] = 0.0, _FIRM
+            for item, middle in zip(rank, _apart(wishes, [item.breadth for item in rank], firmness)):
+                item.place = 0.0 if item.box is not None and item.number in spine else middle
 
 
-def _apart(wishes: Sequence[float], breadths: Sequence[float]) -> list[float]:
-    """The positions nearest to the wishes, in squares, that keep order and distance."""
+def _wish(item: Item) -> float:
+    """Where an item would like to be."""
+    # Lanes want to be straight most of all.
+    weights = [4.0 if item.box is None or n.box is None else 1.0 for n in item.neighbours()]
+    places = [weight * n.place for weight, n in zip(weights, item.neighbours())]
+    return sum(places) / sum(weights) if weights else item.place
+
+
+def _apart(wishes: Sequence[float], breadths: Sequence[float], firmness: Sequence[float]) -> list[float]:
+    """The positions nearest to the wishes, in squares weighted by firmness, that keep order and distance."""
     offsets = [0.0]
     for above, below in itertools.pairwise(breadths):
         offsets.append(offsets[-1] + (above + below) / 2 + GAP)
-    blocks: list[list[float]] = []  # mean, count: pool adjacent violators
-    for wish, offset in zip(wishes, offsets):
-        blocks.append([wish - offset, 1])
+    blocks: list[tuple[float, float, int]] = []  # mean, weight, count: pool adjacent violators
+    for wish, offset, weight in zip(wishes, offsets, firmness):
+        blocks.append((wish - offset, weight, 1))
         while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
-            mean, count = blocks.pop()
-            last = blocks[-1]
-            last[:] = [(last[0] * last[1] + mean * count) / (last[1] + count), last[1] + count]
-    levels = [mean for mean, count in blocks for _ in range(int(count))]
+            (mean, w, n), (other, v, m) = blocks.pop(), blocks.pop()
+            blocks.append(((mean * w + other * v) / (w + v), w + v, n + m))
+    levels = [mean for mean, _, count in blocks for _ in range(count)]
     return [level + offset for level, offset in zip(levels, offsets)]

@@ -6,6 +6,7 @@ loops, conditions and arguments of any kind do no harm, and what is seen is what
 
 from __future__ import annotations
 
+import collections
 import inspect
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -81,7 +82,7 @@ def _assembled(model: nn.Module, tape: ForwardTape, examples: int) -> Architectu
     places = {position: place for place, position in enumerate(kept)}
     modules = dict(model.named_modules())
     sizes = {path: parameter.numel() for path, parameter in model.named_parameters()}
-    wrappers = _wrappers([call.path for call in calls if call.kind not in _ENDS], modules)
+    wrappers = _wrappers(calls)
     layers = []
     seen = set[str]()
     for call, name in zip(calls, unique([_name(call) for call in calls])):
@@ -142,12 +143,10 @@ def _above(call: Call) -> Iterator[str]:
         yield ".".join(parts[:length])
 
 
-def _wrappers(paths: Sequence[str], modules: Mapping[str, nn.Module]) -> set[str]:
-    """The modules that hold all that runs: the model, and its only part if it is but a wrapper."""
-    parts = sorted(path.split(".") for path in paths) or [[""]]
-    common = list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(parts[0], parts[-1])))
-    found = {".".join(part for part, _ in common[:length]) for length in range(len(common) + 1)}
-    return {path for path in found if any(True for _ in modules[path].children())} | {""}
+def _wrappers(calls: Sequence[Call]) -> set[str]:
+    """The modules that hold most of the calls: the model, and what is too large to be a block of it."""
+    held = collections.Counter(path for call in calls if call.kind not in _ENDS for path in _above(call))
+    return {""} | {path for path, count in held.items() if 2 * count > held[""]}
 
 
 def _block(call: Call, modules: Mapping[str, nn.Module], wrappers: Collection[str]) -> str:

@@ -146,12 +146,14 @@ class ForwardTape(TorchFunctionMode):
         if isinstance(output, Tensor) and not changed and any(output is tensor for tensor in given):
             output = output.detach()  # the same tensor once more: told apart from what it was before
             made = [output]
+        parameters = [self._parameters[id(t)][1] for t in given if id(t) in self._parameters]
+        names = [path.rpartition(".")[2] for path in parameters]
         call = Call(
             name,
             self._frames[-1].path,
-            detail=function_words(args, kwargs),
+            detail=" ".join(filter(None, [", ".join(names), function_words(args, kwargs)])),
             sources=self._sources(given),
-            parameters=tuple(self._parameters[id(t)][1] for t in given if id(t) in self._parameters),
+            parameters=tuple(parameters),
             macs=self._counter.macs - before,
             shape=_shape(output if made else changed[0]),
         )

@@ -85,7 +85,8 @@ _OPERATORS = {
 
 def function_words(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     """The arguments of a function that are numbers, words or sizes."""
-    words = [_value(each) for each in args if _is_plain(each)]
+    given = [_value(each) for each in args if _is_plain(each)]
+    words = [f"({', '.join(given)})"] if given else []
     named = {name: each for name, each in kwargs.items() if _is_plain(each) and not name.startswith("_")}
     words += [f"{name} {_value(each)}" for name, each in named.items() if (name, each) not in _USUAL]
     return _cut(", ".join(words))
