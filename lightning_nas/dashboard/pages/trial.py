@@ -240,4 +240,5 @@ def _copy_dialog(reader: Reader, trial: Trial) -> ui.dialog:
         with element("div", "line"):
             ui.button("Run copy", on_click=send)
             ui.button("Cancel", on_click=dialog.close).props("flat")
+    dialog.on("hide", dialog.delete)
     return named(dialog, aria_label="Copy with changes")
