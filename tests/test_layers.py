@@ -49,7 +49,8 @@ PARTS: dict[str, tuple[int, set[str]]] = {
     "demo": (7, {"numpy", "rich"} | TORCH | LIGHTNING),
     "hpo": (7, {"numpy", "yaml", "jsonargparse"} | TORCH | LIGHTNING),
     "html_report": (7, {"jinja2", "markupsafe"}),
-    "cli": (8, {"rich"}),
+    "dashboard": (8, {"fastapi", "nicegui", "starlette", "uvicorn"}),
+    "cli": (9, {"rich"}),
 }
 
 # Two halves of one part each: `nn` shows the choices that `mutables` makes, `report` the running trial.

@@ -14,6 +14,7 @@ from lightning_nas.cli import (
     asking,
     exporting,
     looking,
+    page,
     reporting,
     rescuing,
     running,
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: with code 2 for a wrong command or option, with 0 after `--help` and `--version`.
     """
     commands = Commands("Neural architecture search for PyTorch Lightning.")
-    for group in (running, sweeping, looking, asking, trials, exporting, reporting, sizing, rescuing):
+    for group in (running, sweeping, page, looking, asking, trials, exporting, reporting, sizing, rescuing):
         group.add(commands)
     options = parse(commands, sys.argv[1:] if arguments is None else list(arguments))
     try:
