@@ -167,9 +167,7 @@ class TrialLogs(Callback):
             return
         _write_run_ids(trial.candidate, trainer.loggers)
         for logger in trainer.loggers:
-            if trial.candidate.sample and is_a(
-                logger, "TensorBoardLogger"
-            ):  # it only takes note of them then
+            if is_a(logger, "TensorBoardLogger"):  # it only takes note of hyper-parameters then
                 logger._default_hp_metric = False  # type: ignore[attr-defined]
             if trial.candidate.sample:
                 logger.log_hyperparams(dict(trial.candidate.sample))

@@ -284,6 +284,13 @@ def test_the_hparams_tab_has_one_row_for_a_trial_with_its_sample_and_final_metri
     assert "hp_metric" not in scalars(run)
 
 
+def test_a_search_for_a_sample_has_no_row_there(tmp_path: Path) -> None:
+    evaluator(TensorBoardLogger(tmp_path, name="tb")).evaluate(replace(trial(tmp_path), sample={}), go_on)
+    tags = set(scalars(tmp_path / "tb/demo/trial_0"))
+    assert "val_loss" in tags
+    assert "hp_metric" not in tags
+
+
 def test_tune_gives_each_trial_its_run(tmp_path: Path) -> None:
     def module(rate: float = 0.1, width: int = 4) -> Lit:
         return Lit(nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 2)), rate)
