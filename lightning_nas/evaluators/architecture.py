@@ -135,7 +135,6 @@ def _assembled(model: nn.Module, tape: ForwardTape, examples: int) -> Architectu
         if source in places
     ]
     macs = [call.macs for call in tape.calls if call.macs is not None]
-    inner = {path for call in calls if call.kind not in _ENDS for path in _above(call)}
     return Architecture(
         tuple(layers),
         tuple(edges),
