@@ -38,6 +38,7 @@ from lightning_nas.trial import Mode, Objective, Trial, best
 if TYPE_CHECKING:
     from lightning_nas.evaluators import Evaluator
     from lightning_nas.oneshot import OneShot
+    from lightning_nas.plots import Plots
     from lightning_nas.stopping import StoppingRule
     from lightning_nas.strategies import Strategy
 
@@ -148,11 +149,13 @@ class Experiment:
     ) -> None:
         check_at_least(
             1,
+            or_none=True,
             concurrency=concurrency,
             max_consecutive_failures=max_consecutive_failures,
             keep_weights=keep_weights,
         )
-        check_at_least(0, max_trials=max_trials, seed=seed, lag=lag, retries=retries)
+        check_at_least(0, or_none=True, max_trials=max_trials)
+        check_at_least(0, seed=seed, lag=lag, retries=retries)
         check_per_trial(gpus_per_trial)
         cluster = Ray.named(runner)
         if cluster is not None:
@@ -285,6 +288,13 @@ class Experiment:
         """The completed trial with the highest score, None if there is none yet."""
         return next(iter(best(self.trials)), None)
 
+    @property
+    def plot(self) -> Plots:
+        """Figures of the trials so far, such as `experiment.plot.history()`; matplotlib draws them."""
+        from lightning_nas.plots import Plots
+
+        return Plots(self.trials, self.space, self._objective)
+
     def run(self) -> Experiment:
         """Runs until the budget is spent or the strategy has no more samples.
 
@@ -413,7 +423,7 @@ class Experiment:
         return ending
 
     def _make_runner(self) -> Runner:
-        work = Work(self._arguments["evaluator"], self._model, self._one_shot)
+        work = Work(self._arguments["evaluator"], self._model, self._one_shot, self.directory.name)
         if self._settings["runner"] == "inprocess":
             return InProcessRunner(work)
         cluster = Ray.named(self._settings["runner"])

@@ -14,6 +14,7 @@ import torch
 
 from lightning_nas import errors, hub
 from lightning_nas.hub import DARTS_V1, DARTS_V2, DartsSpace, Genotype
+from lightning_nas.search_history import read_search
 
 # Raised by Lightning itself, and by looking at a CPU: nothing that a test is about.
 pytestmark = [
@@ -136,7 +137,7 @@ def test_an_interrupted_search_equals_one_that_was_not(
         search(cifar, tmp_path / "broken", *options)
     interrupt["steps"] = -1
     assert search(cifar, tmp_path / "broken", *options) == whole
-    for name in ("alphas.json", "sample.json"):
+    for name in ("search.jsonl", "sample.json"):
         assert (tmp_path / "broken" / name).read_text() == (tmp_path / "whole" / name).read_text()
     states = [
         torch.load(tmp_path / run / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
@@ -160,13 +161,13 @@ def test_the_pipeline_runs_from_search_to_export(cifar: SimpleNamespace, tmp_pat
     run, retrained = tmp_path / "search", tmp_path / "retrained"
     genotype = search(cifar, run)
     pictures = {"alphas-normal.png", "alphas-reduce.png", "curves.png"}
-    data = {"alphas.json", "curves.json", "genotype.json", "sample.json", "config.yaml"}
+    data = {"search.jsonl", "curves.json", "genotype.json", "sample.json", "config.yaml"}
     assert {path.name for path in run.iterdir()} == {
         *pictures, *data, "cell-normal.svg", "cell-reduce.svg", "checkpoints",
     }  # fmt: skip
     assert Genotype.from_sample(json.loads((run / "sample.json").read_text())) == genotype
-    epochs = json.loads((run / "alphas.json").read_text())["epochs"]
-    assert [row["epoch"] for row in epochs] == [0, 1]
+    epochs = read_search(run / "search.jsonl").snapshots
+    assert [each.epoch for each in epochs] == [0, 1]
     command = [f"--config={cifar.configs / 'smoke-retrain.yaml'}", f"--genotype={run / 'genotype.json'}"]
     command += [f"--run={retrained}", "--random=2", *QUIET]
     result = cifar.retrain.main(command)
