@@ -64,9 +64,10 @@ def architecture_of(
                 warnings.simplefilter("ignore")  # the training has said it already
                 tape = ForwardTape(model, device)
                 tape.run(given[0], given[1], _argument_names(model))
-            found = found or _assembled(model, tape, examples)
+            if tape.is_counted or found is None:
+                found = _assembled(model, tape, examples)
             if tape.is_counted:
-                return _assembled(model, tape, examples)
+                return found
         except Exception as error:
             failure = error
     if found is not None:
@@ -135,7 +136,6 @@ def _assembled(model: nn.Module, tape: ForwardTape, examples: int) -> Architectu
         if source in places
     ]
     macs = [call.macs for call in tape.calls if call.macs is not None]
-    inner = {path for call in calls if call.kind not in _ENDS for path in _above(call)}
     return Architecture(
         tuple(layers),
         tuple(edges),
