@@ -116,7 +116,7 @@ class Reader:
         self.version = 0
         self._versions: dict[int, int] = {}
         self._last_change = 0
-        self._inode: int | None = None
+        self._identity: tuple[int, float | None] | None = None  # of the store that was read
         self._watch = _Watch(directory)
         self._lock = threading.Lock()
 
@@ -162,10 +162,13 @@ class Reader:
         if not path.is_file():
             raise StoreError(f"{self.directory} holds no experiment any more: {DATABASE} is gone.")
         inode = path.stat().st_ino
-        if inode != self._inode:  # another experiment has taken its place
-            self._inode, self._last_change = inode, 0
-            self.trials, self._versions = {}, {}
         with contextlib.closing(SqliteStore.open(self.directory)) as store:
+            runs = store.runs()
+            # The system may give a new file the number of one that is gone.
+            identity = inode, runs[0]["started"] if runs else None
+            if identity != self._identity:  # another experiment has taken its place
+                self._identity, self._last_change = identity, 0
+                self.trials, self._versions = {}, {}
             news, last_change = store.news(self._last_change)
             changed = {trial.number: trial for trial in news}
             for number, trial in {**self.trials, **changed}.items():
@@ -174,7 +177,7 @@ class Reader:
                     reports = () if report is None else (report,)
                     if reports != trial.intermediate or number in changed:
                         changed[number] = dataclasses.replace(trial, intermediate=reports)
-            self.description, self.runs = store.description, store.runs()
+            self.description, self.runs = store.description, runs
         self.summary = summary(self.directory)
         self._last_change = last_change
         # A new dict: a page may be going through the old one.
