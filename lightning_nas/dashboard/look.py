@@ -37,12 +37,21 @@ addEventListener("load", () => {
   }, 2000);
 });
 """
-# A chart comes to be some moments after its element.
+# A chart comes to be some moments after its element; what has come meanwhile is drawn instead.
 _DRAW = """((id, option) => {
+  const newest = window.newestOptions ??= {};
+  newest[id] = option;
   const draw = (left) => {
     const chart = getElement(id)?.chart;
-    if (chart) chart.setOption(option, true);
-    else if (left > 0) setTimeout(() => draw(left - 1), 20);
+    if (newest[id] !== option) return;
+    if (chart) {
+      if (!chart.draw) {
+        // NiceGUI, too, draws: its own, empty option, perhaps after this one.
+        chart.draw = chart.setOption.bind(chart);
+        chart.setOption = () => {};
+      }
+      chart.draw(option, true);
+    } else if (left > 0) setTimeout(() => draw(left - 1), 20);
   };
   draw(500);
 })(%d, %s)"""
