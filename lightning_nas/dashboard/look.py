@@ -1,30 +1,35 @@
-"""What all pages share: the header with the theme, panels, charts that follow the theme, and text that is only text."""
+"""What all pages share: the header with the theme, what stands above an experiment, charts that follow the theme."""
 
 from __future__ import annotations
 
+import json
 import math
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from nicegui import Client, run, ui
 from nicegui.element import Element
-from nicegui.elements.mixins.text_element import TextElement
 
 from lightning_nas.charts import themed
-from lightning_nas.dashboard.actions import Answer, resume_command
+from lightning_nas.dashboard.actions import resume_command
 from lightning_nas.dashboard.data import Experiments, Reader
 from lightning_nas.dashboard.files import plain
+from lightning_nas.dashboard.parts import Text, element, named, notice, state_class, text
 
 THEMES = {"auto": "Auto", "light": "Light", "dark": "Dark"}
-THEME_COOKIE = "lightning-nas-theme"
+THEME_COOKIE, DARK_COOKIE = "lightning-nas-theme", "lightning-nas-dark"
 _IS_DARK = {"light": False, "dark": True, "auto": None}
 _REFRESH_S = 1.0
-_NOTICES: Mapping[str, Literal["positive", "negative", "warning"]] = {
-    "done": "positive",
-    "refused": "negative",
-    "waiting": "warning",
-}
+# A chart comes to be some moments after its element.
+_DRAW = """((id, option) => {
+  const draw = (left) => {
+    const chart = getElement(id)?.chart;
+    if (chart) chart.setOption(option, true);
+    else if (left > 0) setTimeout(() => draw(left - 1), 20);
+  };
+  draw(500);
+})(%d, %s)"""
 
 PAGES = {
     "": "Overview",
@@ -41,16 +46,17 @@ class Page:
 
     Args:
         experiments: all there are.
-        theme: "auto", "light" or "dark", as its cookie says.
+        cookies: of the browser: the theme that was chosen, and whether it was dark the last time.
 
     Attributes:
         dark: whether it is dark now; in the theme "auto" the browser tells.
     """
 
-    def __init__(self, experiments: Experiments, theme: str) -> None:
+    def __init__(self, experiments: Experiments, cookies: Mapping[str, str]) -> None:
         self.experiments = experiments
+        theme = cookies.get(THEME_COOKIE, "auto")
         self.theme = theme if theme in THEMES else "auto"
-        self.dark = self.theme == "dark"
+        self.dark = self.theme == "dark" or (self.theme == "auto" and cookies.get(DARK_COOKIE) == "true")
         self.client: Client = ui.context.client
         self._charts: weakref.WeakSet[Chart] = weakref.WeakSet()
 
@@ -66,9 +72,7 @@ class Page:
         def choose(event: Any) -> None:
             self.theme = event.value
             mode.value = _IS_DARK[self.theme]
-            ui.run_javascript(
-                f"document.cookie = '{THEME_COOKIE}={self.theme}; path=/; max-age=31536000; samesite=strict'"
-            )
+            _keep(THEME_COOKIE, self.theme)
             ui.run_javascript("emitEvent('dark', Quasar.Dark.isActive)")
 
         choice.on_value_change(choose)
@@ -80,6 +84,7 @@ class Page:
         )
 
     def _turn(self, dark: bool) -> None:
+        _keep(DARK_COOKIE, str(dark).lower())
         if dark != self.dark:
             self.dark = dark
             for chart in list(self._charts):
@@ -132,6 +137,8 @@ class Page:
         While it runs `draw` is called each second, since times go on; it must then change little.
         """
         seen = reader.version
+        if self.client.is_deleted:  # while something was awaited
+            return
 
         async def look() -> None:
             nonlocal seen
@@ -169,12 +176,11 @@ class Chart:
     def __init__(self, page: Page, option: Mapping[str, Any], title: str, height: int) -> None:
         self._page = page
         self._option = option
-        self.element = (
-            ui.echart(self._drawn(), renderer="canvas").classes("chart").style(f"height: {height}px")
-        )
-        named(self.element, role="img", aria_label=title)
+        self.element = ui.echart({}, renderer="canvas").classes("chart").style(f"height: {height}px")
+        named(self.element, role="img", aria_label=plain(title))
         # The chart lives as long as its element.
         self.element.chart = self  # type: ignore[attr-defined]
+        self.redraw()
 
     def show(self, option: Mapping[str, Any]) -> None:
         """Draws another option, if it is another."""
@@ -186,13 +192,14 @@ class Chart:
         """Draws it again, for another theme."""
         if self.element.is_deleted:
             return
-        drawn = self._drawn()
-        # NiceGUI's own update merges the new option into the one that is shown.
-        self.element.run_chart_method("setOption", drawn, True)
+        option = {**safe(themed(self._option, self._page.dark)), "animation": False}
+        # NiceGUI's own update merges the option into the one that is shown, and makes each of its lists observable.
+        self._page.client.run_javascript(_DRAW % (self.element.id, json.dumps(option)))
 
-    def _drawn(self) -> dict[str, Any]:
-        option = safe(themed(self._option, self._page.dark))
-        return {**option, "animation": False}
+
+def _keep(cookie: str, value: str) -> None:
+    """Has the browser keep one of our own words for a year."""
+    ui.run_javascript(f"document.cookie = '{cookie}={value}; path=/; max-age=31536000; samesite=strict'")
 
 
 def safe(value: Any) -> Any:
@@ -202,100 +209,6 @@ def safe(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [safe(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-# ---------------------------------------------------------------- parts of pages
-
-
-def element(tag: str, classes: str = "") -> Element:
-    """An element of a tag."""
-    return ui.element(tag).classes(classes)
-
-
-class Text(TextElement):
-    """Words on the page, without terminal codes; markup in them does nothing."""
-
-    def __init__(self, words: object, classes: str = "", tag: str = "div") -> None:
-        super().__init__(tag=tag, text=plain(str(words)))
-        self.classes(classes)
-
-    def say(self, words: object) -> None:
-        """Puts other words in their place."""
-        self.text = plain(str(words))
-
-
-def text(words: object, classes: str = "", tag: str = "div", **attributes: str) -> Text:
-    """Words on the page; see `Text`."""
-    return named(Text(words, classes, tag), **attributes)
-
-
-Some = TypeVar("Some", bound=Element)
-
-
-def named(thing: Some, **attributes: str) -> Some:
-    """The element with attributes of HTML, `aria_label="..."` for `aria-label`; any text will do as their value."""
-    for name, value in attributes.items():
-        thing.props[name.replace("_", "-")] = value
-    return thing
-
-
-def panel(title: str = "", classes: str = "wide") -> Element:
-    """A box with a heading."""
-    box = element("section", f"panel {classes}")
-    if title:
-        with box:
-            text(title, tag="h2")
-    return box
-
-
-def grid() -> Element:
-    """Where panels stand beside each other if there is room."""
-    return element("div", "grid")
-
-
-def notice(words: str, kind: str = "") -> Text:
-    """A message that stays. `kind` is "", "good", "warn" or "bad"."""
-    return text(words, f"notice {kind}", role="status")
-
-
-def facts(pairs: Iterable[tuple[str, object]]) -> None:
-    """Names and values, one pair a line."""
-    with element("dl", "facts"):
-        for name, value in pairs:
-            text(name, tag="dt")
-            text(value, "mono", tag="dd")
-
-
-def table(name: str, columns: Sequence[str], right: Iterable[str] = ()) -> Element:
-    """A table that scrolls within its box; gives its body."""
-    with (
-        named(element("div", "scroll"), tabindex="0", role="region", aria_label=name),
-        element("table", "plain"),
-    ):
-        with element("thead"), element("tr"):
-            for column in columns:
-                text(column, "right" if column in right else "", tag="th", scope="col")
-        return element("tbody")
-
-
-def row(*cells: object, right: Iterable[int] = ()) -> list[Element]:
-    """A row of a table: words, or functions that draw a cell; gives the cells. `right` has the numbers of some."""
-    made: list[Element] = []
-    with element("tr"):
-        for position, cell in enumerate(cells):
-            style = "right" if position in right else "name"
-            if callable(cell):
-                with element("td", style) as drawn:
-                    cell()
-                made.append(drawn)
-            else:
-                made.append(text(cell, style, tag="td"))
-    return made
-
-
-def state_class(state: str) -> str:
-    """The class of a state or status, which gives it its colour."""
-    return "state " + state.replace(" ", "-")
 
 
 def _tell_state(reader: Reader, state: Text, told: Element) -> None:
@@ -318,15 +231,3 @@ def _tell_state(reader: Reader, state: Text, told: Element) -> None:
                 text(f"No search runs here ({why}). It goes on with:", tag="span")
                 ui.element("span").style("display: inline-block; width: 6px")
                 text(resume_command(reader.directory), "command mono", tag="code")
-
-
-def tell_answer(answer: Answer | None) -> None:
-    """Says for some seconds, at the bottom of the page, what came of a request."""
-    if answer is not None:
-        ui.notify(
-            plain(answer.text),
-            type=_NOTICES[answer.outcome],
-            timeout=8000,
-            close_button="Close",
-            multi_line=True,
-        )

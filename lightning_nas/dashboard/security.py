@@ -20,6 +20,7 @@ import ipaddress
 import secrets
 from collections.abc import Iterable, Mapping
 from http.cookies import CookieError, SimpleCookie
+from typing import Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -66,7 +67,7 @@ def allowed(host: str, names: Iterable[str], only_loopback: bool) -> bool:
         only_loopback: whether it is bound to loopback. Otherwise any address will do too: a page under an
             address cannot have been rebound to another one.
     """
-    name = (urlsplit(f"//{host}").hostname or "").lower()
+    name = _netloc(f"//{host}", "hostname")
     if name in {each.lower() for each in names}:
         return True
     try:
@@ -129,7 +130,7 @@ class Guard:
         host, origin = headers.get("host", ""), headers.get("origin")
         if not allowed(host, self._names, self._only_loopback):
             return "This server does not go by the name in the Host header."
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _netloc(origin, "netloc") != host.lower():
             return "Requests of other origins are not answered."
         if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
             return "Requests of other sites are not answered."
@@ -198,6 +199,14 @@ def _has_token(headers: Headers, cookie: str, token: str) -> bool:
     except CookieError:
         return False
     return kept is not None and _equal(kept.value, token)
+
+
+def _netloc(url: str, part: Literal["hostname", "netloc"]) -> str:
+    """A part of an address in small letters; empty if it is none."""
+    try:
+        return str(getattr(urlsplit(url), part) or "").lower()
+    except ValueError:
+        return ""
 
 
 def _equal(given: str, expected: str) -> bool:

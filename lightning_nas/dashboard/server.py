@@ -27,7 +27,7 @@ from starlette.types import ASGIApp
 from lightning_nas.dashboard import files, security
 from lightning_nas.dashboard.data import Experiments
 from lightning_nas.dashboard.exports import close_netron
-from lightning_nas.dashboard.look import THEME_COOKIE, Page, element
+from lightning_nas.dashboard.look import Page
 from lightning_nas.dashboard.pages import (
     architecture,
     experiments,
@@ -38,6 +38,8 @@ from lightning_nas.dashboard.pages import (
     trial,
     trials,
 )
+from lightning_nas.dashboard.parts import element
+from lightning_nas.drawing.palette import DARK
 from lightning_nas.experiment import folder
 
 _IDLE_S = 10.0
@@ -94,12 +96,17 @@ def make_app(shown: Experiments, *, key: str | None = None, **guard: Any) -> ASG
         return FileResponse(found, media_type="application/octet-stream", filename=found.name)
 
     def root(request: Request) -> None:
-        page = Page(shown, request.cookies.get(THEME_COOKIE, "auto"))
+        page = Page(shown, request.cookies)
         page.header()
         with element("div", "body"):
             ui.sub_pages(dict(_ROUTES), data={"page": page})
 
-    ui.add_head_html('<link rel="stylesheet" href="/look.css">', shared=True)
+    colours = "".join(f"--lnas-{name}:{colour};" for name, colour in {**DARK, "paper": "transparent"}.items())
+    ui.add_head_html(
+        '<link rel="stylesheet" href="/look.css">'
+        f"<style>body{{--lnas-paper:transparent}}body.body--dark{{{colours}}}</style>",
+        shared=True,
+    )
     pages_app.config.socket_io_js_query_params = {security.KEY: key}
     pages_app.config.socket_io_js_transports = ["websocket"]
     ui.run_with(

@@ -12,8 +12,9 @@ from lightning_nas.architecture import FILE, Architecture, read_architecture
 from lightning_nas.dashboard.data import Reader
 from lightning_nas.dashboard.exports import Failure, export, has_netron, open_in_netron
 from lightning_nas.dashboard.files import Refused, inside
-from lightning_nas.dashboard.look import Page, element, facts, grid, named, notice, panel, text
+from lightning_nas.dashboard.look import Page
 from lightning_nas.dashboard.pages.one_shot import drawing_of
+from lightning_nas.dashboard.parts import element, facts, grid, named, notice, panel, text
 from lightning_nas.experiment.folder import trial_folder
 from lightning_nas.trial import Status, Trial
 
@@ -42,7 +43,7 @@ async def show(page: Page, key: str, trial: str = "", other: str = "") -> None:
         n: _name(reader.trials[n], best)
         for n in dict.fromkeys([first, *([second] if second else []), *offered])
     }
-    with element("div", "line"):
+    with element("div", "line pair"):
         chosen = ui.select(names, value=first, label="Trial", with_input=True).props("dense outlined")
         compared = ui.select({None: "nothing", **names}, value=second, label="Compare with").props(
             "dense outlined"
@@ -86,7 +87,6 @@ async def _draw(page: Page, reader: Reader, box: Any, first: int, second: int | 
             if cells:
                 with panel("Cells"):
                     for name, svg in cells.items():
-                        text(name, "quiet small")
                         drawing_of(svg, f"Cell {name}")
             with panel("Sample", "wide" if second is None else "half"):
                 facts(trial.sample.items())

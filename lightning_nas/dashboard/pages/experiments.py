@@ -6,18 +6,8 @@ from nicegui import run, ui
 from nicegui.element import Element
 
 from lightning_nas.dashboard.data import Glance
-from lightning_nas.dashboard.look import (
-    Page,
-    Text,
-    element,
-    named,
-    notice,
-    panel,
-    row,
-    state_class,
-    table,
-    text,
-)
+from lightning_nas.dashboard.look import Page
+from lightning_nas.dashboard.parts import Text, element, named, notice, panel, row, state_class, table, text
 from lightning_nas.experiment.display import duration_text, metric_text
 from lightning_nas.trial import Status
 

@@ -6,11 +6,12 @@ from nicegui import run
 
 from lightning_nas import charts
 from lightning_nas.dashboard.data import Reader
-from lightning_nas.dashboard.look import Page, grid, notice, panel, text
+from lightning_nas.dashboard.look import Page
+from lightning_nas.dashboard.parts import grid, notice, panel, text
 from lightning_nas.errors import NASError
+from lightning_nas.importance import importances
 from lightning_nas.trial import Status
 
-_LEAST = 4
 _AGAIN = 0.02  # computed again when so many more trials have ended
 
 
@@ -21,7 +22,7 @@ async def show(page: Page, key: str) -> None:
         return
     with grid(), panel("Importance of each label"):
         text(
-            "The share of the objective's variation, among the better trials, that each label explains (PED-ANOVA).",
+            "How much each label has to do with a trial being among the best tenth (PED-ANOVA); the shares sum to 1.",
             "quiet small",
         )
         told = notice("")
@@ -31,21 +32,21 @@ async def show(page: Page, key: str) -> None:
     async def draw() -> None:
         nonlocal computed
         completed = sum(trial.status is Status.COMPLETED for trial in reader.trials.values())
-        if completed < _LEAST:
-            told.say(f"It takes at least {_LEAST} completed trials; there are {completed}.")
-            return
         if computed and completed - computed < max(1, _AGAIN * computed):
             return
         computed = completed
         found = await run.io_bound(_importances, reader)
+        if told.is_deleted or page.client.is_deleted:  # it took seconds
+            return
         if isinstance(found, str):
             told.say(found)
         told.set_visibility(isinstance(found, str))
+        chart.element.set_visibility(isinstance(found, dict))
         if isinstance(found, dict):
             chart.show(charts.importance(found))
 
-    await draw()
     page.live(reader, draw)
+    await draw()
 
 
 def _importances(reader: Reader) -> dict[str, float] | str:
@@ -53,8 +54,6 @@ def _importances(reader: Reader) -> dict[str, float] | str:
     if reader.description is None:
         return "The experiment cannot be read."
     try:
-        from lightning_nas.importance import importances
-
         return importances(reader.description.space, reader.ordered(), reader.description.objective)
-    except (NASError, ValueError, ImportError) as error:
+    except (NASError, ValueError) as error:
         return str(error)

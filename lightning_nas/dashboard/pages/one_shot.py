@@ -10,7 +10,8 @@ from nicegui import run, ui
 from lightning_nas import charts, drawing
 from lightning_nas.dashboard.data import Reader
 from lightning_nas.dashboard.files import Refused, inside, plain, value_text
-from lightning_nas.dashboard.look import Page, Text, element, facts, grid, named, notice, panel, text
+from lightning_nas.dashboard.look import Page
+from lightning_nas.dashboard.parts import Text, element, facts, grid, named, notice, panel, text
 from lightning_nas.experiment.folder import TRIALS, trial_folder
 from lightning_nas.search_history import FILE, SearchHistory, read_search
 
@@ -138,7 +139,6 @@ class _Search:
                 text(f"Changed in this epoch: {', '.join(map(plain, changes))}", "small")
             cells = drawing.cells_svg(now.sample)
             for name, svg in cells.items():
-                text(name, "quiet small")
                 drawing_of(svg, f"Cell {name}")
             if not cells:
                 facts((label, value_text(value)) for label, value in now.sample.items())

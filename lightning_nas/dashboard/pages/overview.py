@@ -11,8 +11,8 @@ from lightning_nas import charts
 from lightning_nas.dashboard import files
 from lightning_nas.dashboard.actions import ask
 from lightning_nas.dashboard.data import Reader
-from lightning_nas.dashboard.look import (
-    Page,
+from lightning_nas.dashboard.look import Page
+from lightning_nas.dashboard.parts import (
     Text,
     element,
     facts,
@@ -50,6 +50,7 @@ async def show(page: Page, key: str) -> None:
             history = page.chart(
                 charts.history(reader.ordered(), reader.description.objective), "Best so far"
             )
+            page.opens_trials(history, reader)
         with panel("Trials by status", "third"):
             counts = page.chart(charts.statuses(reader.summary.counts), "Trials by status")
         with panel("Running trials"):

@@ -8,8 +8,9 @@ from nicegui import ui
 
 from lightning_nas import charts
 from lightning_nas.dashboard.files import plain
-from lightning_nas.dashboard.look import Page, element, grid, panel, text
+from lightning_nas.dashboard.look import Page
 from lightning_nas.dashboard.pages.trials import metric_names
+from lightning_nas.dashboard.parts import element, grid, panel, text
 from lightning_nas.trial import Objective
 
 _MODES = {None: "by its name", "max": "higher is better", "min": "lower is better"}

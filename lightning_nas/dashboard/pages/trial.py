@@ -14,9 +14,10 @@ from lightning_nas.dashboard import files
 from lightning_nas.dashboard.actions import Answer, ask, changed
 from lightning_nas.dashboard.data import Reader
 from lightning_nas.dashboard.files import plain
-from lightning_nas.dashboard.look import (
-    Chart,
-    Page,
+from lightning_nas.dashboard.look import Chart, Page
+from lightning_nas.dashboard.pages.log import draw_log
+from lightning_nas.dashboard.pages.trials import metric_names
+from lightning_nas.dashboard.parts import (
     element,
     facts,
     grid,
@@ -29,10 +30,8 @@ from lightning_nas.dashboard.look import (
     tell_answer,
     text,
 )
-from lightning_nas.dashboard.pages.trials import metric_names
 from lightning_nas.experiment.display import duration_text, time_taken_s
 from lightning_nas.experiment.folder import trial_folder
-from lightning_nas.experiment.logs import OUTPUT, SCRIPT
 from lightning_nas.experiment.requests import Copy, Kill, Request, Retry
 from lightning_nas.space import Domain
 from lightning_nas.trial import Trial
@@ -64,7 +63,7 @@ async def show(page: Page, key: str, number: str) -> None:
         with panel("Traceback") as failure:
             traceback = text("", "log")
         with panel("Log"):
-            redraw_log = _draw_log(reader, trial)
+            redraw_log = draw_log(reader, trial)
         with panel("Files"):
             artifacts = element("div")
     stop, retry, copy = _draw_buttons(reader, trial, buttons)
@@ -167,82 +166,7 @@ def _draw_reports(page: Page, reader: Reader, trial: Trial, box: Any, curve: dic
     curve["chart"].show(charts.curves([trial], curve["choice"].value))
 
 
-# ---------------------------------------------------------------- logs and files
-
-
-def _draw_log(reader: Reader, trial: Trial) -> Any:
-    """The end of what it printed; gives what draws it again."""
-    place = trial_folder(trial.number)
-    streams = {OUTPUT: "output", SCRIPT["stdout"]: "stdout", SCRIPT["stderr"]: "stderr"}
-    seen: list[Any] = [None]
-    with element("div", "line"):
-        stream = named(ui.toggle(streams, value=OUTPUT), role="group", aria_label="Stream").props(
-            "dense no-caps"
-        )
-        words = ui.input("Search the log").props("dense outlined clearable")
-        find = ui.button("Search", on_click=lambda: search()).props("outline dense")
-        load = ui.link("Download log", "/").props("download")
-    about = text("", "quiet small")
-    shown = text("", "log", tabindex="0", aria_label="Log", role="region")
-
-    async def search() -> None:
-        if not words.value:
-            seen[0] = None
-            await redraw()
-            return
-        path = _path(reader, f"{place}/{stream.value}")
-        found = await run.io_bound(_search, path, words.value)
-        if found is not None:
-            lines, is_whole = found
-            limit = "" if is_whole else f" in the first {files.SEARCH_BYTES >> 20} MiB"
-            about.say(f"{len(lines)} lines{limit} hold {words.value!r}; an empty search shows the end again.")
-            shown.say("\n".join(f"{number}: {line}" for number, line in lines))
-
-    async def redraw() -> None:
-        if words.value:
-            return
-        path = _path(reader, f"{place}/{stream.value}")
-        load.set_visibility(path is not None)
-        load.props["href"] = f"/files/{reader.key}/{quote(f'{place}/{stream.value}')}"
-        size = path.stat().st_size if path is not None and path.exists() else None
-        if seen[0] == (stream.value, size):
-            return
-        seen[0] = (stream.value, size)
-        if path is None or size is None:
-            about.say("")
-            shown.say("It printed nothing here. A trial in the driver's own process prints where that does.")
-            return
-        ending = await run.io_bound(files.tail, path)
-        if ending is not None:
-            end, start, whole = ending
-            about.say(f"{whole:,} bytes" + (f"; the last {whole - start:,} are shown" if start else ""))
-            shown.say(end or "It is empty.")
-
-    def available() -> None:
-        have = {
-            name: title for name, title in streams.items() if _path(reader, f"{place}/{name}") is not None
-        }
-        stream.set_visibility(len(have) > 1)
-        if have:
-            stream.set_options(have, value=stream.value if stream.value in have else next(iter(have)))
-
-    available()
-    stream.on_value_change(redraw)
-    words.on("keydown.enter", search)
-    words.on("clear", search)
-    find.props("no-caps")
-    return redraw
-
-
-def _search(path: Any, words: str) -> tuple[list[tuple[int, str]], bool]:
-    return ([], True) if path is None else files.search(path, words)
-
-
-def _path(reader: Reader, relative: str) -> Any:
-    try:
-        return files.inside(reader.directory, relative)
-    except (files.Refused, OSError):
-        return None
+# ---------------------------------------------------------------- files
 
 
 def _draw_files(reader: Reader, trial: Trial) -> None:
@@ -269,13 +193,16 @@ def _draw_buttons(reader: Reader, trial: Trial, box: Any) -> tuple[ui.button, ui
     async def send(request: Request) -> None:
         tell_answer(await run.io_bound(ask, reader.directory, request))
 
-    dialog = _copy_dialog(reader, trial)
+    def open_copy() -> None:
+        with box:
+            _copy_dialog(reader, trial).open()
+
     with box:
         stop = ui.button("Stop trial", on_click=lambda: send(Kill(trial.number)), color="negative").props(
             "dense"
         )
         retry = ui.button("Retry trial", on_click=lambda: send(Retry(trial.number))).props("dense outline")
-        copy = ui.button("Copy with changes", on_click=dialog.open).props("dense outline")
+        copy = ui.button("Copy with changes", on_click=open_copy).props("dense outline")
     return stop, retry, copy
 
 
@@ -313,4 +240,5 @@ def _copy_dialog(reader: Reader, trial: Trial) -> ui.dialog:
         with element("div", "line"):
             ui.button("Run copy", on_click=send)
             ui.button("Cancel", on_click=dialog.close).props("flat")
+    dialog.on("hide", dialog.delete)
     return named(dialog, aria_label="Copy with changes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -12,13 +13,15 @@ from nicegui import run, ui
 from lightning_nas import charts
 from lightning_nas.dashboard.data import Reader
 from lightning_nas.dashboard.files import plain
-from lightning_nas.dashboard.look import Page, element, grid, named, panel, text
+from lightning_nas.dashboard.look import Page
+from lightning_nas.dashboard.parts import element, grid, named, panel, text
 from lightning_nas.experiment.display import time_taken_s
 from lightning_nas.trial import Trial
 
 _COMPARED = 50
 _SHOWN_COLUMNS = 8  # labels and metrics that are shown at first, each
-_POINTS = 2000
+_POINTS, _LINES = 2000, 1000
+_GRID_FIRST_S = 0.3
 
 _LINK = """params => {
   if (params.value == null) return '';
@@ -110,7 +113,7 @@ async def show(page: Page, key: str) -> None:
     reader = await page.open(key, "/trials")
     if reader is None or reader.description is None:
         return
-    trials = reader.ordered()
+    version, trials = reader.version, reader.ordered()
     columns = Columns(list(reader.description.space), metric_names(trials))
     titles = columns.titles()
     with panel():
@@ -126,10 +129,7 @@ async def show(page: Page, key: str) -> None:
     with grid():
         with panel("Compare"):
             compared = element("div")
-        with panel("Parameters and metrics"):
-            top, parallel = _draw_parallel(page, reader, columns)
-        with panel("Durations"):
-            durations = page.chart(charts.durations(trials[-_POINTS:]), "Durations")
+        parameters, times = panel("Parameters and metrics"), panel("Durations")
 
     def choose() -> None:
         wanted = {"number", *(chosen.value or [])}
@@ -151,20 +151,25 @@ async def show(page: Page, key: str) -> None:
     await _draw_comparison(page, reader, compared, [])
     rows = [columns.row(trial) for trial in trials]
     table.run_grid_method("setGridOption", "rowData", rows)
-    known, version = {trial.number for trial in trials}, reader.version
+    known = {trial.number for trial in trials}
     count.say(f"{len(known):,}")
+    await asyncio.sleep(_GRID_FIRST_S)
+    with parameters:
+        top, parallel = _draw_parallel(page, reader, columns)
+    with times:
+        durations = page.chart(charts.durations(trials[-_POINTS:]), "Durations")
 
-    def draw() -> None:
+    async def draw() -> None:
         nonlocal version
-        changed = reader.changed_since(version)
-        is_new, version = version != reader.version, reader.version
-        if changed:
+        changed, version = reader.changed_since(version), reader.version
+        if not set(metric_names(changed)) <= set(columns.metrics):
+            await page.client.sub_pages_router.refresh()  # with a column for the new metric
+        elif changed:
             added = [columns.row(trial) for trial in changed if trial.number not in known]
             updated = [columns.row(trial) for trial in changed if trial.number in known]
             known.update(trial.number for trial in changed)
             table.run_grid_method("applyTransaction", {"add": added, "update": updated})
             count.say(f"{len(known):,}")
-        if is_new and changed:
             now = reader.ordered()
             durations.show(charts.durations(now[-_POINTS:]))
             parallel(now, top.value)
@@ -212,15 +217,19 @@ def _draw_parallel(page: Page, reader: Reader, columns: Columns) -> tuple[ui.sli
     """The chart of parallel axes and its slider; gives what draws it again."""
     labels, metrics = columns.labels[:_SHOWN_COLUMNS], columns.metrics[:3]
     with element("div", "line"):
-        share = text("All trials", "number")
-        slider = named(ui.slider(min=1, max=100, value=100), aria_label="Best per cent of the trials")
-        slider.classes("slider").props("label-always=false")
-    chart = page.chart(charts.parallel(reader.ordered(), labels, metrics), "Parameters and metrics", 360)
+        share = text("", "number")
+        start = max(1, min(100, 100 * _LINES // max(1, len(reader.trials))))
+        slider = named(ui.slider(min=1, max=100, value=start), aria_label="Best per cent of the trials")
+        slider.classes("slider")
+    chart = page.chart(charts.parallel([], labels, metrics), "Parameters and metrics", 360)
 
     def draw(trials: Sequence[Trial], percent: float) -> None:
         share.say("All trials" if percent >= 100 else f"Best {percent:g} % of the trials")
-        chart.show(charts.parallel(trials, labels, metrics, top=percent / 100))
+        space = None if reader.description is None else reader.description.space
+        chart.show(charts.parallel(trials, labels, metrics, top=percent / 100, space=space))
 
+    draw(reader.ordered(), start)
+    page.opens_trials(chart, reader)
     slider.on_value_change(lambda event: draw(reader.ordered(), event.value))
     return slider, draw
 
