@@ -33,19 +33,13 @@ FLAGS = (
 NAMES = ("finished", "flawed", "hostile", "one_shot", "networks")
 """The experiments that have ended, see `searches.py`."""
 PATIENCE_MS = 20_000
+SEARCHES_S = 180.0  # 15 on a machine that does nothing else
 ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": str(PACKAGE),
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     "PYTHONUNBUFFERED": "1",
 }
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """They take the time of page loads: two minutes are for machines that do something else besides."""
-    for item in items:
-        if item.path.parent == SEARCHES.parent:
-            item.add_marker(pytest.mark.timeout(120))
 
 
 @contextlib.contextmanager
@@ -113,22 +107,30 @@ def serving(root: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def experiments(root: Path, address: str) -> Path:
-    """The folder, once all experiments of `NAMES` are in it."""
-    arguments = [part for name in NAMES for part in (name, root / name)]
-    with process(SEARCHES, *arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as searches:
-        printed, _ = searches.communicate()
-    assert searches.returncode == 0, printed
+def searching(root: Path, address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A process that runs all searches of `NAMES`, and then one that goes on; gives what it prints."""
+    arguments = [part for name in (*NAMES, "running") for part in (name, root / name)]
+    printed = tmp_path_factory.mktemp("searches") / "printed.log"
+    with printed.open("w") as file, process(SEARCHES, *arguments, stdout=file, stderr=file):
+        yield printed
+
+
+@pytest.fixture(scope="session")
+def experiments(root: Path, searching: Path) -> Path:
+    """The folder, once all experiments of `NAMES` have ended in it."""
+    try:
+        until(lambda: (root / "running").exists(), SEARCHES_S)
+    except AssertionError:
+        pytest.fail(f"The searches have not ended; they said:\n{searching.read_text()}")
     return root
 
 
 @pytest.fixture(scope="session")
-def running(root: Path, address: str) -> Iterator[Path]:
+def running(experiments: Path) -> Path:
     """An experiment whose driver works, two trials at a time, until they are told to stop."""
-    directory = root / "running"
-    with process(SEARCHES, "running", directory, stdout=subprocess.DEVNULL):
-        until(lambda: (directory / "experiment.db").exists() and len(state(directory).running) == 2)
-        yield directory
+    directory = experiments / "running"
+    until(lambda: (directory / "experiment.db").exists() and len(state(directory).running) == 2)
+    return directory
 
 
 def state(directory: Path) -> Summary:
