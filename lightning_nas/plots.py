@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_nas.charts.axes import NOT_ACTIVE, Axis, parallel_numbers
 from lightning_nas.charts.numbers import (
+    curve_colours,
     curve_numbers,
     direction_of,
     duration_numbers,
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MARKERS = {"circle": "o", "triangle": "^", "emptyCircle": "o", "rect": "s", "diamond": "D"}
-_COLOURED = 8
+_MARKERS = {"circle": "o", "triangle": "^", "ring": "o", "rect": "s", "diamond": "D"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Plots:
         if needs_log([value for _, value in numbers.points], numbers.direction):
             ax.set_yscale("log")
         _name(ax, "trial", _directed(numbers.metric, numbers.direction) if numbers.metric else "")
-        ax.legend()
+        _legend(ax)
         return figure
 
     def curves(self, metric: str | None = None, trials: Iterable[int] | None = None) -> Figure:
@@ -91,12 +91,13 @@ class Plots:
         figure, ax = _figure()
         if not found:
             return _empty(figure, ax, f"No trial has reported {plain(name)} yet")
+        colours = curve_colours(found)
         for curve in sorted(found, key=lambda curve: -curve.rank):
-            is_coloured = curve.rank < _COLOURED
+            is_coloured = curve.trial.number in colours
             ax.plot(
                 curve.steps,
                 [float("nan") if value is None else value for value in curve.values],
-                color=PALETTE[curve.rank] if is_coloured else FAINT,
+                color=colours.get(curve.trial.number, FAINT),
                 linewidth=1.8 if is_coloured else 0.8,
                 alpha=1.0 if is_coloured else 0.5,
                 marker="o" if len(curve.steps) == 1 else None,
@@ -106,8 +107,7 @@ class Plots:
         if needs_log(values, direction_of(shown, name)):
             ax.set_yscale("log")
         _name(ax, "step", plain(name))
-        handles, names = ax.get_legend_handles_labels()
-        ax.legend(handles[::-1], names[::-1])
+        _legend(ax, is_reversed=True)
         return figure
 
     def durations(self) -> Figure:
@@ -123,7 +123,7 @@ class Plots:
             ax.axhline(numbers.median / size, color=LINE, linestyle="--", linewidth=1, label=name)
         ax.set_ylim(bottom=0)
         _name(ax, "trial", f"duration ({unit})")
-        ax.legend()
+        _legend(ax)
         return figure
 
     def parallel(
@@ -137,8 +137,11 @@ class Plots:
             top: the share of trials that is drawn, the best by score, in (0, 1].
 
         Raises:
-            ValueError: if `top` is out of range.
+            ValueError: if `top` is out of range, or a label is not in the space.
         """
+        unknown = [label for label in labels or () if label not in self.space]
+        if unknown:
+            raise ValueError(f"The space has no label {unknown[0]!r}; it has {', '.join(self.space)}.")
         objective = history_numbers(self.trials, self.objective).metric
         if labels is None:
             used = {label for trial in self.trials for label in trial.sample}
@@ -158,7 +161,9 @@ class Plots:
             ax.plot(range(len(places)), places, color=colours(rank / last), alpha=0.6, linewidth=1.0)
         for x, axis in enumerate(numbers.axes):
             _draw_axis(ax, x, axis)
-        ax.set_xticks(range(len(numbers.axes)), [plain(axis.name, 18) for axis in numbers.axes])
+        ax.set_xticks(
+            range(len(numbers.axes)), [plain(axis.name, 18) for axis in numbers.axes], parse_math=False
+        )
         ax.set_yticks([])
         ax.spines[:].set_visible(False)
         ax.tick_params(axis="x", length=0, pad=12)
@@ -188,7 +193,7 @@ class Plots:
             ax,
             *(_directed(name, d) for name, d in zip((numbers.x, numbers.y), numbers.directions)),
         )
-        ax.legend()
+        _legend(ax)
         return figure
 
     def importance(self) -> Figure:
@@ -200,7 +205,7 @@ class Plots:
         ranked = importance_numbers(importances(self.space, self.trials, self.objective))[::-1]
         figure, ax = _figure(height=max(2.5, 0.32 * len(ranked) + 1))
         bars = ax.barh(range(len(ranked)), [100 * share for _, share in ranked], color=PALETTE[0], height=0.7)
-        ax.set_yticks(range(len(ranked)), [plain(label, 32) for label, _ in ranked])
+        ax.set_yticks(range(len(ranked)), [plain(label, 32) for label, _ in ranked], parse_math=False)
         ax.bar_label(bars, [f"{100 * share:.0f} %" for _, share in ranked], padding=3)
         ax.margins(x=0.1)
         _name(ax, "share of what makes trials good (%)", "")
@@ -261,7 +266,7 @@ def _points(ax: Axes, points: Iterable[tuple[Trial, float, float]], transform: A
                 ys,
                 s=22 if len(by_status[status]) < 500 else 6,
                 marker=_MARKERS[shape],
-                facecolors="none" if shape == "emptyCircle" else colour,
+                facecolors="none" if shape == "ring" else colour,
                 edgecolors=colour,
                 alpha=0.85,
                 label=status.value,
@@ -288,6 +293,21 @@ def _draw_axis(ax: Axes, x: int, axis: Axis) -> None:
             bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
             parse_math=False,
         )
+
+
+def _legend(ax: Axes, is_reversed: bool = False) -> None:
+    """A legend above the axes, where it hides nothing."""
+    handles, names = ax.get_legend_handles_labels()
+    step = -1 if is_reversed else 1
+    ax.legend(
+        handles[::step],
+        names[::step],
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=5,
+        frameon=False,
+        fontsize="small",
+    )
 
 
 def _name(ax: Axes, x: str, y: str) -> None:

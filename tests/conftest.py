@@ -47,7 +47,7 @@ def shared_data() -> Path:
 
 
 CIFAR10 = Path(__file__).resolve().parents[1] / "benchmarks" / "cifar10"
-CIFAR10_SCRIPTS = ("cells", "data", "lit", "pictures", "graphed", "search", "retrain", "export")
+CIFAR10_SCRIPTS = ("data", "lit", "pictures", "graphed", "search", "retrain", "export")
 
 
 @pytest.fixture(scope="module")

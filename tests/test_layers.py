@@ -26,14 +26,17 @@ ONNX = {"onnx", "onnxruntime", "onnxscript"}
 # part -> (level, third-party packages it may import). A part imports lower levels and itself.
 PARTS: dict[str, tuple[int, set[str]]] = {
     "errors": (0, set()),
+    "loading": (0, set()),
     "space": (1, {"numpy"}),
     "trial": (2, {"numpy"}),
     "report": (2, {"numpy"}),
     "architecture": (2, set()),
     "search_history": (2, set()),
     "charts": (3, set()),
+    "drawing": (3, set()),
     "strategies": (3, {"numpy"}),
     "stopping": (3, {"numpy"}),
+    "drawing": (3, set()),
     "mutables": (3, {"numpy", "networkx"} | TORCH),
     "nn": (3, TORCH),
     "evaluators": (4, {"numpy"} | TORCH | LIGHTNING),
@@ -46,6 +49,7 @@ PARTS: dict[str, tuple[int, set[str]]] = {
     "experiment": (6, {"cloudpickle", "numpy", "rich"}),
     "demo": (7, {"numpy", "rich"} | TORCH | LIGHTNING),
     "hpo": (7, {"numpy", "yaml", "jsonargparse"} | TORCH | LIGHTNING),
+    "html_report": (7, {"jinja2", "markupsafe"}),
     "dashboard": (8, {"fastapi", "nicegui", "starlette", "uvicorn"}),
     "cli": (9, {"rich"}),
 }

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import draw_cells
+
+from lightning_nas.drawing import cell_svg
 
 from lightning_nas.search_history import FILE as SEARCH_FILE
 from lightning_nas.search_history import SearchHistory, read_search
@@ -45,6 +46,20 @@ def draw_run(run: Path) -> list[Path]:
     if rows:
         drawn.append(_curves(rows, run))
     return drawn
+
+
+def draw_cells(genotype: Mapping[str, Sequence], folder: Path, name: str) -> list[Path]:
+    """Writes `cell-normal.svg` and `cell-reduce.svg` of what `genotype.json` holds."""
+    paths = []
+    for kind, words in (("normal", "Normal cell"), ("reduce", "Reduction cell")):
+        pairs = list(zip(genotype[kind][::2], genotype[kind][1::2]))
+        drawing = cell_svg(
+            pairs, genotype[f"{kind}_concat"], f"{words} of {name}", is_reduction=kind == "reduce"
+        )
+        path = folder / f"cell-{kind}.svg"
+        path.write_text(drawing, encoding="utf-8")
+        paths.append(path)
+    return paths
 
 
 def _read(path: Path) -> Any:

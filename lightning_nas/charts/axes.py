@@ -17,6 +17,8 @@ NOT_ACTIVE = "not active"
 _ROOM = 0.12
 """Below the low end, as a share of the axis, for the trials in which the label is not active."""
 
+_TINY = 1e-300
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -69,7 +71,9 @@ class Axis:
             first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
             powers = [10.0**power for power in range(first, last + 1, max(1, (last - first) // 5))]
             return powers if len(powers) > 1 else [self.low, self.high]
-        raw = self.high / 5 - self.low / 5
+        raw = (self.high - self.low) / 5
+        if raw < _TINY:
+            return [self.low, self.high]
         size = 10.0 ** math.floor(math.log10(raw))
         step = next(factor * size for factor in (1, 2, 5, 10) if factor * size >= raw * (1 - 1e-9))
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)

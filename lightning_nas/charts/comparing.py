@@ -15,7 +15,10 @@ from lightning_nas.trial import Mode, Objective, Trial
 
 _ABREAST = {"layout": "horizontal", "left": 64, "right": 64, "top": 24, "bottom": 92}
 _STACKED = {"layout": "vertical", "left": 124, "right": 40, "top": 16, "bottom": 72}
-_MOST_ABREAST = 12
+_ROOM_ABREAST = 185
+"""Letters on a page of 1280 pixels."""
+
+_NAME = 18
 
 
 def parallel(
@@ -29,8 +32,8 @@ def parallel(
 
     An axis has texts for a choice, logarithms where the domain has them, and the ends of the domain. Where a label
     is not active in a trial, or a metric is missing, the line goes through a place of its own at the bottom of
-    the axis, named "not active". On narrow pages, and where they are more than 12, the
-    axes lie one beneath the other.
+    the axis, named "not active". On narrow pages, and where their names have no room
+    side by side, the axes lie one beneath the other.
 
     Args:
         trials: in any order.
@@ -59,7 +62,8 @@ def parallel(
         parts["visualMap"] = _score_map(
             metrics[0], [values[len(labels)] for _, values in numbers.rows], len(labels), numbers.direction
         )
-    wide = _ABREAST if len(numbers.axes) <= _MOST_ABREAST else _STACKED
+    longest = max(len(plain(axis.name, _NAME)) for axis in numbers.axes)
+    wide = _ABREAST if len(numbers.axes) * (longest + 1) <= _ROOM_ABREAST else _STACKED
     opacity = 0.7 if among <= 100 else 0.35 if among <= 1000 else 0.12
     return chart(
         f"{among} trials over {', '.join(axis.name for axis in numbers.axes[:8])}.",
@@ -89,7 +93,7 @@ def _parallel_axis(dimension: int, axis: Axis) -> Option:
     common: Option = {
         "dim": dimension,
         "type": axis.kind,
-        "name": f"{bottom}\n{plain(axis.name, 18)}",
+        "name": f"{bottom}\n{plain(axis.name, _NAME)}",
         "nameLocation": "start",
         "nameGap": 6,
         "nameTextStyle": {"lineHeight": 15},

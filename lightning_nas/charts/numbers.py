@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from lightning_nas.charts.text import is_finite
+from lightning_nas.charts.theme import PALETTE
 from lightning_nas.errors import MetricError
 from lightning_nas.trial import Mode, Objective, Status, Trial
 
@@ -163,6 +164,15 @@ def curve_numbers(trials: Sequence[Trial], metric: str) -> list[Curve]:
         replace(_thinned(curve, room), rank=ranks[curve.trial.number])
         for curve in sorted(curves, key=lambda curve: curve.trial.number)
     ]
+
+
+def curve_colours(curves: Sequence[Curve]) -> dict[int, str]:
+    """A colour by trial number for the best eight of the curves; the others are faint.
+
+    They are dealt out by number, so that no curve changes its colour when a running trial becomes the best.
+    """
+    chosen = sorted(curve.trial.number for curve in curves if curve.rank < len(PALETTE))
+    return dict(zip(chosen, PALETTE))
 
 
 def _thinned(curve: Curve, room: int) -> Curve:

@@ -96,9 +96,9 @@ def points_by_status(points: Iterable[tuple[Trial, Option]], **changes: Any) -> 
             "type": "scatter",
             "name": status.value,
             "data": by_status[status],
-            "symbol": STATUS_SHAPES[status],
+            "symbol": STATUS_SHAPES[status].replace("ring", "circle"),
             "symbolSize": 8 if len(by_status[status]) < 500 else 5,
-            "itemStyle": {"color": STATUS_COLOURS[status], "opacity": 0.85},
+            "itemStyle": _style(status),
             "large": len(by_status[status]) >= _LARGE,
             "largeThreshold": _LARGE,
             **changes,
@@ -106,6 +106,13 @@ def points_by_status(points: Iterable[tuple[Trial, Option]], **changes: Any) -> 
         for status in Status
         if status in by_status
     ]
+
+
+def _style(status: Status) -> Option:
+    colour = STATUS_COLOURS[status]
+    if STATUS_SHAPES[status] == "ring":
+        return {"color": "transparent", "borderColor": colour, "borderWidth": 2}
+    return {"color": colour, "opacity": 0.85}
 
 
 def finite(value: float | None) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lightning_nas.charts.numbers import (
+    curve_colours,
     curve_numbers,
     direction_of,
     duration_numbers,
@@ -22,12 +23,8 @@ from lightning_nas.charts.options import (
     value_axis,
 )
 from lightning_nas.charts.text import duration_text, number_text, plain, time_unit, trial_text
-from lightning_nas.charts.theme import FAINT, LINE, PALETTE, STATUS_COLOURS, Option
+from lightning_nas.charts.theme import FAINT, LINE, STATUS_COLOURS, Option
 from lightning_nas.trial import Objective, Status, Trial
-
-_COLOURED = 8
-"""So many curves can be told apart by colour; the others are faint."""
-
 
 _DASH = "path://M0 4h14v2H0z"
 
@@ -94,7 +91,8 @@ def curves(trials: Sequence[Trial], metric: str) -> Option:
     """What each trial reported of a metric over its steps: one line for each, named `trial 7`.
 
     The best eight have colours, the others are faint; a value that was not finite is a gap. Of more than 500
-    reports of a trial, or 50,000 in all, every k-th is drawn.
+    reports of a trial, or 50,000 in all, every k-th is drawn. A browser takes a second for 500 trials; choose among
+    more.
 
     Args:
         trials: those to compare.
@@ -107,7 +105,7 @@ def curves(trials: Sequence[Trial], metric: str) -> Option:
     finite = [value for curve in found for value in curve.values if value is not None]
     direction = direction_of(trials, metric)
     few = sum(len(curve.steps) for curve in found) <= 2000
-    colours = {curve.trial.number: PALETTE[curve.rank] for curve in found if curve.rank < _COLOURED}
+    colours = curve_colours(found)
     series = [
         {
             "type": "line",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from lightning_nas.trial import Status, Trial
 _LINE = 60
 _LABELS = 12
 # Where there are thousands of trials, their tooltips would be most of the page.
+_FAR = 1e300
 _MANY = 2000
 _LABELS_OF_MANY = 4
 
@@ -24,7 +24,9 @@ def plain(text: object, limit: int = _LINE) -> str:
     >>> plain("a\\tvery\\nlong line", 8)
     'a very …'
     """
-    line = "".join(c if c.isprintable() else " " for c in str(text)[: 4 * limit])
+    line = str(text)[: 4 * limit]
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else " " for c in line)
     if len(line) > limit:
         line = line[: limit - 1] + "…"
     return line.replace("{", "{\u200b")
@@ -102,5 +104,5 @@ def time_unit(longest: float) -> tuple[float, str]:
 
 
 def is_finite(value: object) -> bool:
-    """Whether it is a number that JSON can hold."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a number that has a place on an axis: finite, so that JSON can hold it, and within 1e300."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_FAR < value < _FAR

@@ -29,7 +29,7 @@ STATUS_COLOURS: Mapping[Status, str] = {
 STATUS_SHAPES: Mapping[Status, str] = {
     Status.COMPLETED: "circle",
     Status.STOPPED: "triangle",
-    Status.RUNNING: "emptyCircle",
+    Status.RUNNING: "ring",
     Status.PAUSED: "rect",
     Status.FAILED: "diamond",
 }

@@ -8,7 +8,13 @@ from pathlib import Path
 from lightning_nas.dashboard.port import listen
 from lightning_nas.errors import ExperimentError
 
-MISSING = 'The page needs NiceGUI: pip install "lightning-nas[ui]".'
+
+def is_installed() -> bool:
+    """Whether NiceGUI is, the extra `[ui]`."""
+    try:
+        return importlib.util.find_spec("nicegui") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def run_dashboard(
@@ -24,8 +30,8 @@ def run_dashboard(
         ExperimentError: if there is no such folder, or NiceGUI is not installed.
         PortError: if the port cannot be had.
     """
-    if importlib.util.find_spec("nicegui") is None:
-        raise ExperimentError(MISSING)
+    if not is_installed():
+        raise ExperimentError('The page needs NiceGUI: pip install "lightning-nas[ui]".')
     if not root.is_dir():
         raise ExperimentError(f"There is no folder {root}.")
     listening = listen(host, port)

@@ -21,6 +21,22 @@ THEMES = {"auto": "Auto", "light": "Light", "dark": "Dark"}
 THEME_COOKIE, DARK_COOKIE = "lightning-nas-theme", "lightning-nas-dark"
 _IS_DARK = {"light": False, "dark": True, "auto": None}
 _REFRESH_S = 1.0
+# Tells whether the page is dark; and loads it again when a server that had ended is back.
+_SCRIPT = """
+addEventListener("load", () => {
+  const tell = () => emitEvent("dark", Quasar.Dark.isActive);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setTimeout(tell, 50));
+  setTimeout(tell, 100);
+  let missed = 0;
+  setInterval(async () => {
+    missed = window.did_handshake && !window.socket?.connected ? missed + 1 : 0;
+    if (missed < 2) return;
+    try {
+      if ((await fetch("/look.css", { cache: "no-store" })).ok) location.reload();
+    } catch {}
+  }, 2000);
+});
+"""
 # A chart comes to be some moments after its element.
 _DRAW = """((id, option) => {
   const draw = (left) => {
@@ -77,11 +93,7 @@ class Page:
 
         choice.on_value_change(choose)
         ui.on("dark", lambda event: self._turn(bool(event.args)))
-        ui.add_body_html(
-            "<script>addEventListener('load', () => { const tell = () => emitEvent('dark', Quasar.Dark.isActive);"
-            "matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => setTimeout(tell, 50));"
-            "setTimeout(tell, 100); })</script>"
-        )
+        ui.add_body_html(f"<script>{_SCRIPT}</script>")
 
     def _turn(self, dark: bool) -> None:
         _keep(DARK_COOKIE, str(dark).lower())

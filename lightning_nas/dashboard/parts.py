@@ -55,6 +55,7 @@ def panel(title: str = "", classes: str = "wide") -> Element:
     """A box with a heading."""
     box = element("section", f"panel {classes}")
     if title:
+        named(box, aria_label=title)
         with box:
             text(title, tag="h2")
     return box

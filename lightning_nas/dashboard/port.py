@@ -25,6 +25,8 @@ def listen(host: str, port: int | None = None) -> socket.socket:
     Raises:
         PortError: if it is taken or cannot be had, or `host` is no address of this machine.
     """
+    if port is not None and not 0 <= port < 1 << 16:
+        raise PortError(f"A port is a number from 0 to 65535, but got {port}.")
     for candidate in range(FIRST, FIRST + _TRIED) if port is None else [port]:
         try:
             return _bound(host, candidate)

@@ -89,11 +89,15 @@ def changes(before: Part, after: Part, parts: Callable[[int, Part, int], Sequenc
         parts: `parts(side, part, level)`: what a block consists of, side 0 before and 1 after; level 1 for what
             it calls itself, and so on.
     """
-    return _changes(before, after, parts, 1) or ["sizes"]
+    return _changes(before, after, parts, (before, after)) or ["sizes"]
 
 
 def _changes(
-    before: Part, after: Part, parts: Callable[[int, Part, int], Sequence[Part]], level: int
+    before: Part,
+    after: Part,
+    parts: Callable[[int, Part, int], Sequence[Part]],
+    outer: tuple[Part, Part],
+    level: int = 1,
 ) -> list[str]:
     if before.kind != after.kind:
         return [f"{before.kind}, now {after.kind}"]
@@ -103,16 +107,16 @@ def _changes(
     found = []
     for pair in align(*inner):
         if pair.after is None and pair.before is not None:
-            found.append(f"\u2212 {_inside(inner[0][pair.before], before)}")
+            found.append(f"\u2212 {_inside(inner[0][pair.before], outer[0])}")
         elif pair.before is None and pair.after is not None:
-            found.append(f"+ {_inside(inner[1][pair.after], after)}")
+            found.append(f"+ {_inside(inner[1][pair.after], outer[1])}")
         elif pair.status == "changed" and pair.before is not None and pair.after is not None:
             was, now = inner[0][pair.before], inner[1][pair.after]
-            words = _changes(was, now, parts, level + 1)
+            words = _changes(was, now, parts, outer, level + 1)
             if now.is_block and was.is_block and was.kind == now.kind:
                 found += words
             else:
-                found += [f"{_called(now, after)}: {each}" for each in words]
+                found += [f"{_called(now, outer[1])}: {each}" for each in words]
     return list(dict.fromkeys(found)) or ([] if before.wiring == after.wiring else ["other connections"])
 
 

@@ -11,15 +11,18 @@ from lightning_nas.drawing.palette import LIGHT, colour
 from lightning_nas.drawing.svg import fitted, label, plain, rectangle, text_width
 from lightning_nas.drawing.words import all_of, choices_of, costs, family, pretty, size_of
 
-WIDEST = 262.0
-_NARROWEST = 96.0
+WIDEST, NARROWEST = 262.0, 96.0
+"""Of a box, in pixels."""
 _LEFT, _RIGHT, _ROW, _PAD = 14.0, 10.0, 16.0, 7.0
 _STACK = 4.0  # how far the sheet behind a block looks out
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What stands on a box: pairs of a text and a class of the style, one or two in each row. `said` is said besides."""
+    """What stands on a box: pairs of a text and a class of the style, one or two in each row.
+
+    `said` is said besides to those who point at it.
+    """
 
     part: Part
     rows: tuple[tuple[tuple[str, str], ...], ...]
@@ -75,9 +78,8 @@ def drawn(box: Picture, left: float, top: float, width: float, kind: str = "") -
     """The elements of a box, `box.height` high; `kind` is a further class of the style."""
     part, height = box.part, box.height
     marks = " ".join(filter(None, ("box", "chosen" if part.is_chosen else "", kind)))
-    elements = [
-        f'<g data-name="{plain(part.name)}"{_folded(part)}><title>{plain("; ".join([all_of(part), *box.said]))}</title>',
-    ]
+    said = "; ".join([all_of(part), *box.said])
+    elements = [f'<g data-name="{plain(part.name)}"{_folded(part)}><title>{plain(said)}</title>']
     if part.is_block:
         width, height = width - _STACK, height - _STACK
         elements.append(rectangle(left + _STACK, top + _STACK, width, height, f"sheet {kind}".strip()))
@@ -122,5 +124,3 @@ STYLE = "\n".join(
     ]
 )
 """CSS of boxes."""
-
-NARROWEST = _NARROWEST

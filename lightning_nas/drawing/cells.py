@@ -175,7 +175,7 @@ def _family(operation: str) -> str:
 
 
 def _style() -> str:
-    families = {**{family: family for family in _FAMILIES.values()}, "other": "norm"}
+    families = {**{family: family for family in _FAMILIES.values()}, "other": "other"}
     rules = [f".lnas .family-{name} {{ fill: {colour(fill)} }}" for name, fill in families.items()]
     return "\n".join(
         [

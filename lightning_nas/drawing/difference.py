@@ -13,7 +13,7 @@ from lightning_nas.drawing.palette import colour
 from lightning_nas.drawing.svg import MARGIN, document, fitted, label, text_width
 from lightning_nas.drawing.words import count
 
-_TITLE, _HEADS, _GAP, _MIDDLE = 58.0, 46.0, 22.0, 76.0
+_TITLE, _HEADS, _GAP, _MIDDLE, _WIDEST = 58.0, 46.0, 22.0, 76.0, 290.0
 _LANE, _CORNER = 10.0, 6.0
 _SIGNS = {"changed": "\u2260", "added": "+", "removed": "\u2212"}
 Edges = Collection[tuple[int, int]]
@@ -93,13 +93,12 @@ class _Rows:
     def __init__(self, pairs: Sequence[Pair], pictures: Sequence[Sequence[Picture]], inner: _Inner) -> None:
         self._pairs = pairs
         self._pictures = [list(side) for side in pictures]
-        for number, pair in enumerate(pairs):
+        for pair in pairs:
             if pair.status == "changed" and pair.before is not None and pair.after is not None:
                 old, new = pictures[0][pair.before], pictures[1][pair.after]
                 notes = changes(old.part, new.part, inner)
                 self._pictures[1][pair.after] = new.with_row(_short(notes), "change", notes)
-        every = [each for side in self._pictures for each in side]
-        self.width = max([boxes.WIDEST, *(each.width for each in every)])
+        self.width = _WIDEST
         self.of_side: list[dict[int, int]] = [{}, {}]
         self._tops: list[float] = []
         top = MARGIN + _TITLE + _HEADS
@@ -193,7 +192,7 @@ def _bridged(edges: Edges, ends: Collection[int]) -> set[tuple[int, int]]:
 
 def _short(notes: Sequence[str]) -> str:
     more = f" (+{len(notes) - 1} more)" if len(notes) > 1 else ""
-    return f"{_SIGNS['changed']} {fitted(notes[0], boxes.WIDEST - 44 - text_width(more, 11.5), 11.5)}{more}"
+    return f"{_SIGNS['changed']} {fitted(notes[0], _WIDEST - 30 - text_width(more, 11.5), 11.5)}{more}"
 
 
 def _facts(pairs: Sequence[Pair]) -> str:
@@ -217,7 +216,8 @@ def _totals(each: Architecture, other: Architecture | None) -> str:
 
 def _frame(status: str, line: str) -> str:
     shades = f"fill: {colour(f'{status}-back')}; stroke: {colour(status)}; {line}"
-    return f".lnas .{status}.box, .lnas .{status}.sheet {{ {shades} }}\n.lnas text.{status} {{ fill: {colour(status)} }}"
+    text = f".lnas text.{status} {{ fill: {colour(status)} }}"
+    return f".lnas .{status}.box, .lnas .{status}.sheet {{ {shades} }}\n{text}"
 
 
 _STYLE = f"""

@@ -63,28 +63,8 @@ def longest_paths(count: int, edges: Collection[tuple[int, int]]) -> list[int]:
     return ranks
 
 
-def spine_of(ranks: Sequence[int], edges: Collection[tuple[int, int]]) -> set[int]:
-    """A longest way through the boxes, one of each rank that it passes.
-
-    Args:
-        ranks: of the boxes, as `longest_paths` gives them.
-        edges: pairs of numbers.
-    """
-    above: dict[int, list[int]] = {}
-    for start, end in edges:
-        if ranks[start] == ranks[end] - 1:
-            above.setdefault(end, []).append(start)
-    last = [number for number, rank in enumerate(ranks) if rank == max(ranks)]
-    found = {last[0]}
-    at = last[0]
-    while at in above:
-        at = min(above[at])
-        found.add(at)
-    return found
-
-
 def place(
-    boxes: Sequence[Box], edges: Collection[tuple[int, int]], least_gap: float, spine: Collection[int] = ()
+    boxes: Sequence[Box], edges: Collection[tuple[int, int]], least_gap: float, has_spine: bool = False
 ) -> Layout:
     """Lays out boxes and the lines between them.
 
@@ -92,11 +72,12 @@ def place(
         boxes: what is to be placed.
         edges: pairs of their numbers; each leads to a higher rank.
         least_gap: between two ranks, in pixels; more where lines lead far to the side.
-        spine: boxes that stand in one line, at most one of each rank.
+        has_spine: whether boxes that are alone in their ranks stand in one line.
     """
     ranks = ranked(boxes, edges)
     order(ranks)
-    set_places(ranks, spine)
+    alone = [[item.number for item in rank if item.box is not None] for rank in ranks] if has_spine else []
+    set_places(ranks, {numbers[0] for numbers in alone if len(numbers) == 1})
     items = [item for rank in ranks for item in rank]
     low = min(item.place - item.breadth / 2 for item in items)
     for item in items:

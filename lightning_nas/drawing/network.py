@@ -8,7 +8,7 @@ from collections.abc import Collection
 from lightning_nas.architecture import Architecture
 from lightning_nas.drawing import boxes
 from lightning_nas.drawing.folding import fold
-from lightning_nas.drawing.layout import longest_paths, place, spine_of
+from lightning_nas.drawing.layout import longest_paths, place
 from lightning_nas.drawing.ranks import Box
 from lightning_nas.drawing.svg import MARGIN, document, label, line, text_width
 from lightning_nas.drawing.words import count
@@ -53,7 +53,7 @@ def network_svg(
         [Box(each.height, width, rank, spread=18.0) for each, width, rank in zip(pictures, widths, ranks)],
         edges,
         _GAP,
-        spine_of(ranks, edges),
+        has_spine=True,
     )
     offset = (MARGIN, MARGIN + _TITLE)
     facts = _facts(architecture)

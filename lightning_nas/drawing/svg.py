@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from lightning_nas.drawing.layout import Line
-from lightning_nas.drawing.palette import LIGHT, colour
+from lightning_nas.drawing.palette import colour
 
 _NARROW, _WIDE = set("fijlrtI|!.,:;'()[]{}/ -\u00b7"), set("mwMWQO@%\u2192")
 MARGIN = 20.0
@@ -123,8 +123,3 @@ _STYLE = f"""
 .lnas .line.faint {{ stroke: {colour("faint")}; stroke-dasharray: 5 4 }}
 .lnas .tip.faint {{ fill: {colour("faint")} }}
 """
-
-
-def fills() -> str:
-    """CSS of a class `fill-NAME` for each colour."""
-    return "\n".join(f".lnas .fill-{name} {{ fill: {colour(name)} }}" for name in LIGHT)

@@ -55,9 +55,9 @@ def architecture_of(
 
     one = replaced([args, kwargs], first)
     failure: Exception | None = None
-    # On the meta device nothing is computed; what reads numbers runs on the CPU.
-    tries = itertools.product(("meta", "cpu"), ((one, 1), ([args, kwargs], batch)))
-    for device, (given, examples) in tries:
+    for device, (given, examples) in itertools.product(
+        _devices(model, one), ((one, 1), ([args, kwargs], batch))
+    ):
         try:
             with untouched_random_states():
                 tape = ForwardTape(model, device)
@@ -68,6 +68,23 @@ def architecture_of(
     raise ValueError(
         f"{type(model).__name__} cannot be looked into: {type(failure).__name__}: {failure}"
     ) from failure
+
+
+def _devices(model: nn.Module, inputs: Any) -> tuple[str, ...]:
+    """Where to run: on the meta device nothing is computed, on the CPU all that the network reads is there.
+
+    The meta device takes some 50 us for each function, which is more than a small network needs; and a very
+    large one would take too long on the CPU.
+    """
+    params = sum(parameter.numel() for parameter in model.parameters())
+    size = sum(x.numel() for x in leaves(inputs) if isinstance(x, Tensor))
+    if params <= _SMALL and size <= _SMALL_INPUTS:
+        return ("cpu", "meta")
+    return ("meta", "cpu") if params <= _LARGE else ("meta",)
+
+
+_SMALL, _LARGE = 200_000, 50_000_000  # parameters
+_SMALL_INPUTS = 4_096  # numbers in one example
 
 
 def _argument_names(model: nn.Module) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lightning_nas.architecture import FILE as ARCHITECTURE
+from lightning_nas.architecture import Architecture
 from lightning_nas.evaluators.architecture import architecture_of
 from lightning_nas.mutables.tracing import leaves, replaced
 
@@ -67,8 +69,8 @@ class Recorder:
     def save(self, directory: Path) -> None:
         """Writes the files of the model watched last; nothing if there was none. Ends the watch.
 
-        Code is not written here: it takes longer than a short trial, and `export` writes and proves it for
-        any trial at any time.
+        Code is not written here: to write it means to build the model once more and takes up to a second for
+        a network of twenty cells, and `export` writes and proves it for any trial at any time.
 
         Args:
             directory: gets `weights.pt`, the `state_dict` on the CPU; if the model was called with
@@ -98,6 +100,8 @@ class Recorder:
         )
         args, kwargs = self._calls[name]
         found = architecture_of(model.get_submodule(name), args, kwargs)
+        if name:
+            found = _below(found, name, sum(p.numel() for p in model.parameters()))
         path.write_text(json.dumps(found.to_json(), separators=(",", ":")), encoding="utf-8")
 
     def _see(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -126,6 +130,22 @@ class Recorder:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+
+
+def _below(part: Architecture, name: str, params: int) -> Architecture:
+    """The architecture of a model of which only the part called `name` was seen."""
+
+    def path(inside: str) -> str:
+        return f"{name}.{inside}" if inside else name
+
+    layers = [
+        layer
+        if layer.kind in ("input", "output")
+        else replace(layer, name=path(layer.name), block=layer.block and path(layer.block))
+        for layer in part.layers
+    ]
+    kinds = {path(inside): kind for inside, kind in part.kinds.items()}
+    return replace(part, layers=tuple(layers), params=params, kinds=kinds)
 
 
 def _few_rows(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -179,7 +179,7 @@ class ForwardTape(TorchFunctionMode):
                     output = output.detach()  # as above
             finally:
                 self._frames.pop()
-            if self._is_seen_through(frame, output):
+            if self._is_seen_through(frame, given, output):
                 self.composites[path] = type(module).__name__
                 return output
             self._forget(start)
@@ -212,11 +212,24 @@ class ForwardTape(TorchFunctionMode):
             self._known[key] = (output.shape, output.dtype, self._counter.macs - before)
         return output
 
-    def _is_seen_through(self, frame: _Frame, output: Any) -> bool:
-        """Whether the parts of a module tell where its outputs come from."""
+    def _is_seen_through(self, frame: _Frame, given: Sequence[Tensor], output: Any) -> bool:
+        """Whether the calls inside a module tell how its outputs come from its inputs."""
+        made = list(_tensors(output))
         if not frame.path:
-            return frame.has_calls or len(self.calls) > frame.start
-        return frame.has_calls and all(id(tensor) in self._made for tensor in _tensors(output))
+            return True
+        if not frame.has_calls or not all(id(tensor) in self._made for tensor in made):
+            return False
+        if not made or not self._sources(given):
+            return True
+        waiting, seen = list(self._sources(made)), set[int]()
+        while waiting:
+            position = waiting.pop()
+            if position < frame.start:
+                return True
+            if position not in seen:
+                seen.add(position)
+                waiting += self.calls[position].sources
+        return False
 
     def _forget(self, start: int) -> None:
         """Drops the calls from `start` on."""

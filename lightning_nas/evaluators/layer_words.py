@@ -59,7 +59,7 @@ def module_words(module: nn.Module) -> str:
     elif isinstance(module, _ADAPTIVE):
         words = [f"to {_size(known.output_size, square=2)}"]
     else:
-        words = [" ".join(module.extra_repr().split())]
+        words = [" ".join(module.extra_repr().replace("inplace=True", "").split())]
     return _cut(", ".join(words))
 
 

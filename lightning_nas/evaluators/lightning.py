@@ -22,11 +22,12 @@ from lightning_nas.errors import MetricError
 from lightning_nas.evaluators.artifacts import Recorder
 from lightning_nas.evaluators.callback import ReportCallback, logged_metrics
 from lightning_nas.evaluators.loaders import loaders_restored
+from lightning_nas.evaluators.loggers import begin_run, check_loggers, loggers_for
 from lightning_nas.evaluators.pausing import CHECKPOINT, trial_checkpoint
 from lightning_nas.evaluators.quiet import quiet
 from lightning_nas.evaluators.ranks import check_launch, ranks_in
 from lightning_nas.evaluators.roots import common_root, is_a
-from lightning_nas.report import current_sample, output_directory, resume_checkpoint, running
+from lightning_nas.report import current_sample, current_trial, output_directory, resume_checkpoint, running
 from lightning_nas.trial import Candidate, Metrics, Report
 
 
@@ -45,6 +46,13 @@ class LightningEvaluator:
             a trial is quiet unless they say otherwise: no logger, progress bar, model summary or
             checkpoints, files in the trial's folder; callbacks are copied for each trial. A function
             decides all this by itself (`lightning_nas.output_directory()` is the trial's folder).
+            Each trial is a run of its loggers, in which it goes on after a pause or a crash. A
+            TensorBoardLogger or CSVLogger writes to `<save_dir>/<name>/<experiment>/trial_<number>`, or, given as
+            `logger=True` or as the class itself, to `logs` in the trial's folder. Of any other logger give what
+            makes it: a class, a function or `functools.partial(WandbLogger, project="digits")`. It is called in each
+            trial with those of these that it has parameters for: `name` and `run_name` (both
+            "<experiment>/trial_<number>"), `version`, `experiment`, `experiment_name`, `trial`, `directory`.
+            The sample and the final metrics are logged too.
         train_dataloaders, val_dataloaders: as in `Trainer.fit`, or functions without arguments that make
             them, so that not every trial has to be sent the data.
         datamodule: instead of the loaders: a LightningDataModule, or a class or function that makes one.
@@ -53,8 +61,8 @@ class LightningEvaluator:
             the trial's number instead.
 
     Raises:
-        TypeError: if `trainer` is neither, or the Trainer has no such argument, or `module_factory` cannot
-            be called.
+        TypeError: if `trainer` is neither, or the Trainer has no such argument, or `logger` is one that trials
+            cannot share, or `module_factory` cannot be called.
         ValueError: if both loaders and a data module are given.
     """
 
@@ -165,22 +173,25 @@ class LightningEvaluator:
             "datamodule": _made(self.datamodule),
         }
         with quiet(), loaders_restored():
+            trial = current_trial()
             arguments, trainer = ({}, self.trainer()) if callable(self.trainer) else (self.trainer, None)
+            logger = loggers_for(arguments.get("logger", False), None if trial is None else trial.candidate)
             things = [trainer, data["datamodule"]]
             # The user's callbacks and loggers tell which Lightning is in use where nothing else does.
-            hints = [*_as_list(arguments.get("callbacks")), *_as_list(arguments.get("logger"))]
+            hints = [*_as_list(arguments.get("callbacks")), *_as_list(logger)]
             module = self._module(model, common_root(things, hints))
             lightning = common_root([module, *things], hints)
             last = [] if make_last is None else [make_last(lightning)]
             if trainer is None:
-                trainer = lightning.Trainer(**_with_defaults(arguments, callbacks))
+                trainer = lightning.Trainer(**_with_defaults({**arguments, "logger": logger}, callbacks))
             else:
                 # Before checkpoint callbacks, which Lightning keeps at the end.
                 trainer.callbacks[:0] = callbacks
             # Now that the Trainer is made: `enable_checkpointing` is for the user's checkpoints.
             trainer.callbacks += last
-            if output_directory() is not None:
+            if trial is not None:
                 check_launch(trainer)
+                trainer.callbacks.insert(0, begin_run(trainer, trial.candidate))
             _fit(trainer, module, ckpt_path=checkpoint, **data)
         return trainer
 
@@ -221,6 +232,7 @@ def _check_trainer(arguments: Any) -> None:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else "see the documentation of lightning.Trainer."
             raise TypeError(f"The Trainer has no argument {name!r}; {hint}")
+    check_loggers(arguments.get("logger"))
 
 
 def _with_defaults(arguments: Mapping[str, Any], callbacks: Sequence[Any]) -> dict[str, Any]:
@@ -228,7 +240,6 @@ def _with_defaults(arguments: Mapping[str, Any], callbacks: Sequence[Any]) -> di
     own = copy.deepcopy(_as_list(arguments.get("callbacks")))  # EarlyStopping and others keep a state
     directory = output_directory()
     return {
-        "logger": False,
         "enable_model_summary": False,
         # Lightning refuses False beside a callback that does just this.
         "enable_progress_bar": any(is_a(each, "ProgressBar") for each in own),

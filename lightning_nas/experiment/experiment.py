@@ -149,11 +149,13 @@ class Experiment:
     ) -> None:
         check_at_least(
             1,
+            or_none=True,
             concurrency=concurrency,
             max_consecutive_failures=max_consecutive_failures,
             keep_weights=keep_weights,
         )
-        check_at_least(0, max_trials=max_trials, seed=seed, lag=lag, retries=retries)
+        check_at_least(0, or_none=True, max_trials=max_trials)
+        check_at_least(0, seed=seed, lag=lag, retries=retries)
         check_per_trial(gpus_per_trial)
         cluster = Ray.named(runner)
         if cluster is not None:
@@ -445,7 +447,7 @@ class Experiment:
         return ending
 
     def _make_runner(self) -> Runner:
-        work = Work(self._arguments["evaluator"], self._model, self._one_shot)
+        work = Work(self._arguments["evaluator"], self._model, self._one_shot, self.directory.name)
         if self._settings["runner"] == "inprocess":
             return InProcessRunner(work)
         cluster = Ray.named(self._settings["runner"])

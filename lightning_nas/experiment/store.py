@@ -423,9 +423,17 @@ def as_trial(row: Mapping[str, Any], space: SearchSpace, reports: Iterable[Inter
     )
 
 
+def elapsed_s(runs: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds that drivers have worked on an experiment, by what `Store.runs` says; a clock set back makes no time.
+
+    >>> elapsed_s([{"started": 10.0, "seen": 14.0}, {"started": 20.0, "seen": 11.0}])
+    4.0
+    """
+    return float(sum(max(0.0, run["seen"] - run["started"]) for run in runs))
+
+
 def as_metrics(text: str) -> Metrics:
     """What `metrics` of a trial or a report holds."""
-
     return {name: float(value) for name, value in json.loads(text).items()}
 
 

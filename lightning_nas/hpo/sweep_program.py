@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
-import importlib
 import inspect
 import io
 import json
@@ -25,6 +24,7 @@ import yaml
 from lightning_nas.evaluators.roots import DEFAULT, root_of
 from lightning_nas.hpo.documents import ConfigError, read_document
 from lightning_nas.hpo.sweep_space import put
+from lightning_nas.loading import load
 
 _FIT = "fit"
 # Lines of jsonargparse's messages that tell what was tried, not what is wrong.
@@ -129,9 +129,7 @@ class Program:
             sys.modules["__main__"] = module
             exec(compile(script.read_bytes(), script, "exec"), module.__dict__)
         else:
-            sys.path.insert(0, os.getcwd())
-            name, _, attribute = self.cli.partition(":")
-            getattr(importlib.import_module(name), attribute)()
+            load(self.cli, os.getcwd())()
 
 
 def default_cli(config: Path) -> str:
@@ -153,7 +151,7 @@ def default_cli(config: Path) -> str:
     module, _, name = path.rpartition(".")
     sys.path.insert(0, os.getcwd())
     try:
-        found = getattr(importlib.import_module(module), name) if module else None
+        found = load(f"{module}:{name}") if module else None
     except (ImportError, AttributeError) as error:
         raise document.error(("model", "class_path"), f"{path!r} cannot be imported ({error}).") from None
     finally:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +13,7 @@ import pytest
 import torch
 
 from lightning_nas import errors, hub
-from lightning_nas.hub import DARTS_V1, DARTS_V2, NASNET_A, DartsSpace, Genotype
+from lightning_nas.hub import DARTS_V1, DARTS_V2, DartsSpace, Genotype
 from lightning_nas.search_history import read_search
 
 # Raised by Lightning itself, and by looking at a CPU: nothing that a test is about.
@@ -93,40 +91,6 @@ def test_the_space_of_a_genotype_has_its_published_size(cifar: SimpleNamespace, 
         net = DartsSpace(channels=36, layers=20, **cifar.retrain.shape_of(genotype)).build(genotype.sample())
     sizes = {"DARTS_V2": 3_349_342, "NASNET_A": 3_830_950, "AMOEBANET_A": 3_145_078}
     assert sum(p.numel() for p in net.parameters()) == sizes[name]
-
-
-@pytest.mark.parametrize("name", ["DARTS_V2", "NASNET_A", "AMOEBANET_A"])
-@pytest.mark.parametrize("cell", ["normal", "reduce"])
-def test_a_drawing_shows_every_operation_and_no_boxes_overlap(
-    cifar: SimpleNamespace, name: str, cell: str
-) -> None:
-    genotype = getattr(hub, name)
-    edges, concat = getattr(genotype, cell), genotype.concat[cell]
-    svg = ET.fromstring(cifar.cells.cell_svg(edges, concat, name, cell == "reduce"))
-    ns = "{http://www.w3.org/2000/svg}"
-    words = [text.text or "" for text in svg.iter(f"{ns}text")]
-    shown = sorted(word.removesuffix(" /2") for word in words if "_" in word and word != name)
-    assert shown == sorted(operation for operation, _ in edges)
-    boxes = [
-        [float(rect.get(key, 0)) for key in ("x", "y", "width", "height")]
-        for rect in list(svg.iter(f"{ns}rect"))[1:]
-    ]
-    for i, (x, y, w, h) in enumerate(boxes):
-        assert x >= 0
-        assert x + w <= float(svg.get("width", 0))
-        for X, Y, W, H in boxes[:i]:  # noqa: N806
-            assert x >= X + W or x + w <= X or y >= Y + H or y + h <= Y
-
-
-def test_lines_never_run_through_boxes(cifar: SimpleNamespace) -> None:
-    columns = cifar.cells._columns(NASNET_A.normal, NASNET_A.normal_concat, False)
-    cifar.cells._order(columns)
-    cifar.cells._set_heights(columns)
-    for column in columns:
-        for above, below in itertools.pairwise(column):
-            assert below.y - above.y >= (above.height + below.height) / 2 + cifar.cells.GAP - 1e-6
-        for item in column:
-            assert all(target.column == item.column + 1 for target in item.after)
 
 
 def test_derived_edges_are_those_of_the_genotype(cifar: SimpleNamespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from experiments import mistake
 
 from lightning_nas import cli
 from lightning_nas.experiment.description import Description
@@ -45,13 +46,6 @@ def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def mistake(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    assert cli.main([str(argument) for argument in arguments]) == 2
-    out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
-    return err
-
-
 @pytest.mark.parametrize("name", ["Net", "net", "Spaces.make"])
 def test_profile_shows_least_median_and_most_of_each_measure(
     space: Path, name: str, capsys: pytest.CaptureFixture[str]
@@ -81,6 +75,9 @@ def test_what_is_no_space_is_named(space: Path, capsys: pytest.CaptureFixture[st
     assert "str is not a model space" in mistake(capsys, "profile", f"{space}:text")
     assert "No module named 'nowhere'" in mistake(capsys, "profile", "nowhere:Net")
     assert "nowhere.py" in mistake(capsys, "profile", "nowhere.py:Net")
+    said = mistake(capsys, "profile", "../nowhere.py:Net")
+    assert "at ../nowhere.py:Net: " in said
+    assert said.endswith("/../nowhere.py'.\n")
     assert "does not run on inputs of shape (7,)" in mistake(
         capsys, "profile", f"{space}:Net", "--input", "7"
     )

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from test_experiment_runners import has_ended, run_script
+from other_processes import has_ended, run_script
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 

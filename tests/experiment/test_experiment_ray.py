@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from other_processes import has_ended, run_script
 
 from lightning_nas import Experiment, Float, Ray, Status, strategies
 from lightning_nas.errors import ExperimentError
@@ -214,13 +214,7 @@ def test_the_trials_of_a_killed_driver_end_with_it(cluster: SimpleNamespace, tmp
         while True:
             runner.poll(1, die)
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path), cluster.address],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_script(script, tmp_path, cluster.address)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert has_ended(int(done.stdout))
 
@@ -368,16 +362,3 @@ def test_the_difference_of_two_folders_makes_one_the_other(tmp_path: Path) -> No
 
 def contents(directory: Path) -> dict[str, bytes]:
     return {name: (directory / name).read_bytes() for name in shipping.snapshot(directory)}
-
-
-def has_ended(pid: int, within_s: float = 10.0) -> bool:
-    """Whether a process ends within a time; one that nobody has waited for yet has ended."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        try:
-            if "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text():
-                return True
-        except OSError:
-            return True
-        time.sleep(0.02)
-    return False

@@ -7,7 +7,7 @@ from nicegui.element import Element
 
 from lightning_nas.dashboard.data import Glance
 from lightning_nas.dashboard.look import Page
-from lightning_nas.dashboard.parts import Text, element, named, notice, panel, row, state_class, table, text
+from lightning_nas.dashboard.parts import Text, element, notice, panel, row, state_class, table, text
 from lightning_nas.experiment.display import duration_text, metric_text
 from lightning_nas.trial import Status
 
@@ -53,6 +53,7 @@ class _Row:
     def __init__(self, glance: Glance) -> None:
         self._state: Text
         self._progress: Text
+        self._track: Element
         self._bar: Element
         name = glance.directory.name if glance.name == "." else glance.name
         cells = row(
@@ -69,13 +70,14 @@ class _Row:
 
     def _draw_progress(self) -> None:
         self._progress = text("", "number")
-        with named(element("div", "bar"), role="progressbar"):
-            self._bar = element("div")
+        with element("div", "bar") as self._track:
+            self._bar = element("div").style("width: 0")
 
     def fill(self, glance: Glance) -> None:
         """Shows how it stands."""
         best, failed, elapsed, left = self._cells
         now = glance.summary
+        self._track.set_visibility(now is not None and now.max_trials is not None)
         if now is None:
             self._state.say("unreadable")
             self._state.classes(replace=state_class("unreadable"))

@@ -35,7 +35,8 @@ _COMPARE = """(a, b) => {
   const x = typeof a === 'number', y = typeof b === 'number';
   return x && y ? a - b : x ? 1 : y ? -1 : String(a ?? '').localeCompare(String(b ?? ''));
 }"""
-_OPEN = "event => event.event?.key === 'Enter' && event.event.target.querySelector?.('a')?.click()"
+_OPEN = """event => event.event?.key === 'Enter'
+  && document.querySelector('a[href="' + %s + event.data.number + '"]')?.click()"""
 
 
 class Columns:
@@ -202,7 +203,10 @@ def _grid(reader: Reader, columns: Columns, shown: set[str]) -> ui.aggrid:
         "rowData": [],
         "rowSelection": {"mode": "multiRow", "enableClickSelection": False},
         ":getRowId": "params => String(params.data.number)",
-        ":onCellKeyDown": _OPEN,
+        ":onCellKeyDown": _OPEN % address,
+        # Arrows go from cell to cell; Tab leaves the grid.
+        ":tabToNextCell": "() => false",
+        ":tabToNextHeader": "() => false",
         "animateRows": False,
         "tooltipShowDelay": 400,
         "overlayNoRowsTemplate": "No trials",
