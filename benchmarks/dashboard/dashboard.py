@@ -49,8 +49,10 @@ SPACE = SearchSpace(
 )
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
-PAINTED = """name => {
-  const canvas = document.querySelector(`[role=img][aria-label="${name}"] canvas`);
+# By the heading above the chart.
+PAINTED = """heading => {
+  const panel = [...document.querySelectorAll('h2')].find(h2 => h2.innerText == heading)?.closest('section');
+  const canvas = panel?.querySelector('.chart canvas');
   if (!canvas || !canvas.width) return false;
   return canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(value => value > 0);
 }"""
@@ -132,7 +134,7 @@ def overview(page: Page) -> float:
     start = time.perf_counter()
     page.goto("/experiment/search")
     page.get_by_text("acc = ").first.wait_for()
-    page.wait_for_function(PAINTED, arg="Best so far")
+    page.wait_for_function(PAINTED, arg="Best so far, beside every trial")
     return time.perf_counter() - start
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SEARCHES = Path(__file__).with_name("searches.py")
 PACKAGE = Path(__file__).resolve().parents[3]
-CHROMIUM = shutil.which("chromium")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--disable-default-apps", "--disable-extensions"),
@@ -90,7 +90,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def address(root: Path) -> Iterator[str]:
     """Where the server of all tests is."""
-    pytest.importorskip("nicegui", reason="the dashboard needs NiceGUI")
+    pytest.importorskip("nicegui", reason="NOT TESTED: the dashboard needs NiceGUI, which is not installed")
     root.mkdir()
     with serving(root) as found:
         yield found
@@ -147,7 +147,8 @@ def trials(directory: Path) -> list[Any]:
 # ---------------------------------------------------------------- the browser
 
 
-@pytest.fixture(scope="session")
+# For a module, since Playwright can be started once at a time, and other tests do so too.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium, driven by Playwright."""
     with chromium() as found:
@@ -155,13 +156,13 @@ def browser() -> Iterator[Browser]:
 
 
 @contextlib.contextmanager
-def chromium(*flags: str) -> Iterator[Browser]:
-    """A browser with further flags."""
-    api = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
+def chromium() -> Iterator[Browser]:
+    """A browser, if there is one."""
+    api = pytest.importorskip("playwright.sync_api", reason="NOT TESTED in a browser: playwright is not installed")
     if CHROMIUM is None:
-        pytest.skip("the browser tests need chromium, which is not on the PATH")
+        pytest.skip("NOT TESTED in a browser: there is no Chromium")
     with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags])
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
         yield started
         started.close()
 

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-_CHART = "name => getElement(+document.querySelector(`[role=img][aria-label=\"${name}\"]`).id.slice(1)).chart"
-_PAINTED = """name => {
-  const canvas = document.querySelector(`[role=img][aria-label="${name}"] canvas`);
+# By the heading above it: its accessible name tells what it shows.
+_ELEMENT = """heading => [...document.querySelectorAll('h2')].find(h2 => h2.innerText == heading)
+  ?.closest('section').querySelector('.chart')"""
+CHART = f"(heading => getElement(+({_ELEMENT})(heading).id.slice(1)).chart)"
+_PAINTED = f"""heading => {{
+  const canvas = ({_ELEMENT})(heading)?.querySelector('canvas');
   if (!canvas || !canvas.width) return false;
   const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
   return data.some((value, i) => i % 4 == 3 && value > 0);
-}"""
+}}"""
 _BLANK = """() => [...document.querySelectorAll('.chart')].filter(chart => {
   if (!chart.checkVisibility()) return false;
   const canvas = chart.querySelector('canvas');
@@ -23,7 +26,8 @@ _BLANK = """() => [...document.querySelectorAll('.chart')].filter(chart => {
 }).map(chart => chart.ariaLabel)"""
 # As WCAG 2.2 has it: relative luminance, and the ratio of the two. Texts that cannot be used are exempt.
 _FAINT = """least => {
-  const rgba = text => { const n = text.match(/[\\d.]+/g).map(Number); return [n[0], n[1], n[2], n[3] ?? 1]; };
+  const rgba = text => { const n = text.match(/[\\d.]+/g).map(Number), one = text.startsWith('color(') ? 255 : 1;
+    return [one * n[0], one * n[1], one * n[2], n[3] ?? 1]; };
   const over = (a, b) => [0, 1, 2].map(i => a[i] * a[3] + b[i] * (1 - a[3])).concat(1);
   const light = c => [0.2126, 0.7152, 0.0722].reduce((sum, weight, i) => {
     const x = c[i] / 255; return sum + weight * (x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4); }, 0);
@@ -70,10 +74,10 @@ _UNREACHED = """() => [...document.querySelectorAll(
   .map(e => (e.ariaLabel || e.innerText || e.className).slice(0, 40))"""
 
 
-def option(page: Page, chart: str) -> dict[str, Any]:
-    """The option that a chart shows, by the chart's accessible name."""
-    page.wait_for_function(_PAINTED, arg=chart)
-    found: dict[str, Any] = page.evaluate(f"name => ({_CHART})(name).getOption()", chart)
+def option(page: Page, heading: str) -> dict[str, Any]:
+    """The option that the first chart under a heading shows."""
+    page.wait_for_function(_PAINTED, arg=heading)
+    found: dict[str, Any] = page.evaluate(f"heading => {CHART}(heading).getOption()", heading)
     return found
 
 

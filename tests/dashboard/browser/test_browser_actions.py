@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import ENVIRONMENT, SEARCHES, end, go, process, state, trials, until
-from looking import choose, field, option, rows
+from looking import CHART, choose, field, option, rows
 
 from lightning_nas.trial import Status
 
@@ -176,11 +176,11 @@ def test_selected_trials_are_compared(page: Page, experiments: Path) -> None:
     go(page, "/experiment/finished/trials")
     for box in page.locator(".ag-row [type=checkbox]").all()[:2]:
         box.check()
-    compared = option(page, "Intermediate results")
+    compared = option(page, "Compare")
     assert {series["name"] for series in compared["series"]} == {"trial 23", "trial 22"}
     assert len(compared["series"][0]["data"]) == 10
     choose(page, "Metric", "loss")
-    page.wait_for_function("getElement(+document.querySelector('[aria-label=\"Intermediate results\"]').id.slice(1)).chart.getOption().yAxis[0].name.includes('loss')")
+    until(lambda: "loss" in option(page, "Compare")["yAxis"][0]["name"])
     before = option(page, "Parameters and metrics")
     slider = page.get_by_role("slider", name="Best per cent of the trials")
     slider.focus()
@@ -212,12 +212,11 @@ def test_the_axes_of_the_front_can_be_chosen_and_a_point_opens_its_trial(page: P
     choose(page, "Vertical direction", "lower is better")
     until(lambda: "lower" in option(page, "Pareto front")["yAxis"][0]["name"])
     place = page.evaluate(
-        """() => { const element = document.querySelector('[aria-label="Pareto front"]');
-        const chart = getElement(+element.id.slice(1)).chart, series = chart.getOption().series;
+        f"""() => {{ const chart = {CHART}('Pareto front'), series = chart.getOption().series;
         const at = series.findIndex(each => each.data.length), item = series[at].data[0];
-        const [x, y] = chart.convertToPixel({seriesIndex: at}, item.value ?? item);
-        const box = element.getBoundingClientRect();
-        return {x: box.x + x, y: box.y + y, trial: item.trial}; }"""
+        const [x, y] = chart.convertToPixel({{seriesIndex: at}}, item.value ?? item);
+        const box = chart.getDom().getBoundingClientRect();
+        return {{x: box.x + x, y: box.y + y, trial: item.trial}}; }}"""
     )
     page.mouse.click(place["x"], place["y"])
     page.wait_for_url("**/trials/*")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conftest import go, serving, until
+from looking import option
 
 from lightning_nas.experiment import folder
 from lightning_nas.experiment.description import Description
@@ -79,7 +80,7 @@ def test_a_trial_page_follows_its_trial(page: Page, directory: Path) -> None:
         log.write_text("the first line\n")
         for step in range(3):
             store.report(1, step, Intermediate(step, {"acc": step / 4}))
-        page.get_by_role("img", name="Intermediate results").wait_for()
+        assert len(option(page, "Intermediate results")["series"][0]["data"]) > 0
         page.get_by_text("the first line").wait_for()
         store.write(Trial(1, {"lr": 0.25}, Status.FAILED, reason="ValueError: no", traceback="Traceback: no", started=1.0, finished=2.0))
         page.get_by_text("ValueError: no").wait_for()
