@@ -21,7 +21,7 @@ from lightning_nas.charts.numbers import (
     needs_log,
     pareto_numbers,
 )
-from lightning_nas.charts.text import duration_text, number_text, plain, time_unit
+from lightning_nas.charts.text import directed, duration_text, number_text, plain, time_unit
 from lightning_nas.charts.theme import FAINT, LINE, PALETTE, SCORES, STATUS_COLOURS, STATUS_SHAPES
 from lightning_nas.importance import importances
 from lightning_nas.space import SearchSpace
@@ -73,7 +73,7 @@ class Plots:
             ax.step(*zip(*numbers.best), where="post", color=LINE, label="best so far")
         if needs_log([value for _, value in numbers.points], numbers.direction):
             ax.set_yscale("log")
-        _name(ax, "trial", _directed(numbers.metric, numbers.direction) if numbers.metric else "")
+        _name(ax, "trial", directed(numbers.metric, numbers.direction) if numbers.metric else "")
         _legend(ax)
         return figure
 
@@ -191,7 +191,7 @@ class Plots:
         ax.step(xs, ys, where=where, color=PALETTE[4], marker="o", label="Pareto front")
         _name(
             ax,
-            *(_directed(name, d) for name, d in zip((numbers.x, numbers.y), numbers.directions)),
+            *(directed(name, d) for name, d in zip((numbers.x, numbers.y), numbers.directions)),
         )
         _legend(ax)
         return figure
@@ -314,7 +314,3 @@ def _name(ax: Axes, x: str, y: str) -> None:
     # A dollar sign of a label is no formula.
     ax.set_xlabel(x, parse_math=False)
     ax.set_ylabel(y, parse_math=False)
-
-
-def _directed(name: str, direction: str) -> str:
-    return f"{plain(name, 40)} ({'higher' if direction == 'max' else 'lower'} is better)"

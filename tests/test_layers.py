@@ -36,7 +36,6 @@ PARTS: dict[str, tuple[int, set[str]]] = {
     "drawing": (3, set()),
     "strategies": (3, {"numpy"}),
     "stopping": (3, {"numpy"}),
-    "drawing": (3, set()),
     "mutables": (3, {"numpy", "networkx"} | TORCH),
     "nn": (3, TORCH),
     "evaluators": (4, {"numpy"} | TORCH | LIGHTNING),

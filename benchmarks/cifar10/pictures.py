@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from lightning_nas.drawing import cell_svg
-
 from lightning_nas.search_history import FILE as SEARCH_FILE
 from lightning_nas.search_history import SearchHistory, read_search
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from lightning_nas.charts.numbers import direction_of, needs_log
 from lightning_nas.charts.text import is_finite, value_text
-from lightning_nas.space import Categorical, Domain
+from lightning_nas.space import Categorical, Domain, value_key
 from lightning_nas.trial import Mode, Status, Trial
 
 NOT_ACTIVE = "not active"
@@ -49,9 +49,9 @@ class Axis:
         return self.low - (_ROOM * self.high - _ROOM * self.low)
 
     def place(self, value: Any) -> float | str:
-        """Where a value is: a number, or the text of a category; None is at the bottom."""
+        """Where a value is: a number, or a category; None is at the bottom."""
         if self.kind == "category":
-            return NOT_ACTIVE if value is None else value_text(value)
+            return NOT_ACTIVE if value is None else str(value)
         return self.bottom if value is None else float(value)
 
     def share(self, value: Any) -> float:
@@ -86,7 +86,7 @@ class ParallelNumbers:
 
     Args:
         axes: one for each label, then one for each metric.
-        rows: (trial, one value for each axis), the worst trial first, so that the best is drawn last;
+        rows: (trial, one number or category for each axis), the worst trial first, so that the best is drawn last;
             None where a trial has no value.
         direction: of the first metric, which gives the colours.
     """
@@ -115,9 +115,17 @@ def parallel_numbers(
     kept = ranked[: math.ceil(top * len(ranked) - 1e-9)][::-1]
     directions = [direction_of(trials, metric) for metric in metrics]
     columns = [[_value(trial, label) for trial in kept] for label in labels]
-    axes = [
-        _label_axis(n, column, None if space is None else space.get(n)) for n, column in zip(labels, columns)
-    ]
+    axes = []
+    for i, label in enumerate(labels):
+        domain = None if space is None else space.get(label)
+        if isinstance(domain, Categorical) or not all(
+            value is None or is_finite(value) for value in columns[i]
+        ):
+            texts = _texts(columns[i], domain)
+            columns[i] = [None if value is None else texts[value_key(value)] for value in columns[i]]
+            axes.append(Axis(label, "category", None in columns[i], categories=tuple(texts.values())))
+        else:
+            axes.append(_number_axis(label, columns[i], bool(getattr(domain, "log", False)), domain))
     for metric, direction in zip(metrics, directions):
         values = [trial.metrics.get(metric) for trial in kept]
         column = [value if is_finite(value) else None for value in values]
@@ -128,14 +136,17 @@ def parallel_numbers(
     return ParallelNumbers(tuple(axes), rows, directions[0] if directions else "max")
 
 
-def _label_axis(name: str, column: Sequence[Any], domain: Domain | None) -> Axis:
-    known = [value for value in column if value is not None]
-    if not isinstance(domain, Categorical) and all(map(is_finite, known)):
-        return _number_axis(name, column, bool(getattr(domain, "log", False)), domain)
-    listed = domain.values if isinstance(domain, Categorical) else sorted(known, key=_order)
-    texts = dict.fromkeys("None" if value is None else value_text(value) for value in listed)
-    texts |= dict.fromkeys(map(value_text, known))
-    return Axis(name, "category", None in column, categories=tuple(texts))
+def _texts(column: Sequence[Any], domain: Domain | None) -> dict[Hashable, str]:
+    """A text for each value, by its key, in the order of the domain or else of the values; no two are the same."""
+    known = sorted((value for value in column if value is not None), key=_order)
+    listed = [_shown(value) for value in domain.values] if isinstance(domain, Categorical) else []
+    texts: dict[Hashable, str] = {}
+    for value in [*listed, *known]:
+        text = value_text(value)
+        if value_key(value) not in texts and text in texts.values():
+            text = f"{text} ({len(texts) + 1})"
+        texts.setdefault(value_key(value), text)
+    return texts
 
 
 def _number_axis(name: str, column: Sequence[Any], log: bool, domain: Domain | None = None) -> Axis:
@@ -154,7 +165,10 @@ def _value(trial: Trial, label: str) -> Any:
     """The value of a label; None where it is not active. A choice may be None too, which is a text here."""
     if label not in trial.sample:
         return None
-    value = trial.sample[label]
+    return _shown(trial.sample[label])
+
+
+def _shown(value: Any) -> Any:
     return "None" if value is None else value
 
 

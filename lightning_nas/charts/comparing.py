@@ -7,8 +7,8 @@ from typing import Any
 
 from lightning_nas.charts.axes import NOT_ACTIVE, Axis, parallel_numbers
 from lightning_nas.charts.numbers import importance_numbers, pareto_numbers
-from lightning_nas.charts.options import NARROW_PX, chart, empty, grid, item, legend, value_axis
-from lightning_nas.charts.text import is_finite, number_text, plain, trial_text
+from lightning_nas.charts.options import LARGE, NARROW_PX, chart, empty, grid, item, legend, value_axis
+from lightning_nas.charts.text import directed, is_finite, number_text, plain, trial_text
 from lightning_nas.charts.theme import PALETTE, SCORES, Option
 from lightning_nas.space import Domain
 from lightning_nas.trial import Mode, Objective, Trial
@@ -32,8 +32,8 @@ def parallel(
 
     An axis has texts for a choice, logarithms where the domain has them, and the ends of the domain. Where a label
     is not active in a trial, or a metric is missing, the line goes through a place of its own at the bottom of
-    the axis, named "not active". On narrow pages, and where their names have no room
-    side by side, the axes lie one beneath the other.
+    the axis, named "not active". On narrow pages, and where their names have no room side by side, the axes lie
+    one beneath the other.
 
     Args:
         trials: in any order.
@@ -155,10 +155,7 @@ def pareto(trials: Sequence[Trial], x: Objective, y: Objective) -> Option:
     def points(found: Sequence[tuple[Trial, float, float]]) -> list[Option]:
         return [item(trial, [*at], among, {numbers.x: at[0], numbers.y: at[1]}) for trial, *at in found]
 
-    names = [
-        f"{plain(name, 40)} ({'higher' if direction == 'max' else 'lower'} is better)"
-        for name, direction in zip((numbers.x, numbers.y), numbers.directions)
-    ]
+    names = [directed(name, d) for name, d in zip((numbers.x, numbers.y), numbers.directions)]
     front = {
         "type": "line",
         "name": "Pareto front",
@@ -178,8 +175,8 @@ def pareto(trials: Sequence[Trial], x: Objective, y: Objective) -> Option:
         "data": points(numbers.others),
         "symbolSize": 7 if among <= 500 else 4,
         "itemStyle": {"color": PALETTE[0], "opacity": 0.6},
-        "large": among >= 2000,
-        "largeThreshold": 2000,
+        "large": among >= LARGE,
+        "largeThreshold": LARGE,
     }
     return chart(
         f"{numbers.x} against {numbers.y} of {among} trials; {len(numbers.front)} are on the Pareto front.",

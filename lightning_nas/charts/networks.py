@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lightning_nas.architecture import Architecture, Layer
-from lightning_nas.charts.options import NARROW_PX, chart, empty, finite, grid, legend, value_axis
+from lightning_nas.charts.options import NARROW_PX, chart, empty, grid, legend, value_axis
 from lightning_nas.charts.text import is_finite, number_text, plain, scaled
 from lightning_nas.charts.theme import PALETTE, WEIGHTS, Option
 from lightning_nas.search_history import SearchHistory
@@ -119,18 +119,14 @@ def search_health(history: SearchHistory) -> Option:
     has_score = any(is_finite(s.health.get(name)) for s in history.snapshots for name in (_SCORE, _GAP))
 
     def line(key: str, name: str, colour: int, shape: str, axis: int, panel: int) -> Option:
-        known = [(s.epoch, finite(s.health.get(key))) for s in history.snapshots]
+        # A score is measured every few epochs; the line leads from one measurement to the next.
+        known = [(s.epoch, value) for s in history.snapshots if is_finite(value := s.health.get(key))]
         return {
             "type": "line",
             "name": name,
             "data": [
-                {
-                    "value": [epoch, value],
-                    "name": f"epoch {epoch}\n{name} {'not known' if value is None else number_text(value)}",
-                }
+                {"value": [epoch, value], "name": f"epoch {epoch}\n{name} {number_text(float(value))}"}
                 for epoch, value in known
-                # The score is measured every few epochs; a gap is a gap only where a value was to be.
-                if value is not None or panel == 0
             ],
             "symbol": shape,
             "symbolSize": 6,
@@ -222,7 +218,7 @@ def blocks(architecture: Architecture) -> Option:
                 "data": [
                     {
                         "value": None if value is None else value / size,
-                        "name": f"{plain(name)}\n{value or 0:,} {what}{_share(value, total)}",
+                        "name": f"{plain(name)}\n{_count_text(value, total)} {what}",
                         "block": name,
                     }
                     for name, value in zip(names, values)
@@ -268,5 +264,7 @@ def _macs(layers: list[Layer]) -> int | None:
     return sum(known) if known else None
 
 
-def _share(value: int | None, total: int) -> str:
-    return f" ({100 * value / total:.1f} %)" if value and total else ""
+def _count_text(value: int | None, total: int) -> str:
+    if value is None:
+        return "an unknown number of"
+    return f"{value:,} ({100 * value / total:.1f} % of all)" if total else f"{value:,}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lightning_nas.charts.text import is_finite, plain, trial_text
+from lightning_nas.charts.text import plain, trial_text
 from lightning_nas.charts.theme import STATUS_COLOURS, STATUS_SHAPES, Option, themed
 from lightning_nas.trial import Status, Trial
 
-_LARGE = 2000
+LARGE = 2000
 """From so many points on, ECharts draws a series as one shape: 10,000 then take a tenth of a second."""
 
 NARROW_PX = 600
@@ -99,8 +99,8 @@ def points_by_status(points: Iterable[tuple[Trial, Option]], **changes: Any) -> 
             "symbol": STATUS_SHAPES[status].replace("ring", "circle"),
             "symbolSize": 8 if len(by_status[status]) < 500 else 5,
             "itemStyle": _style(status),
-            "large": len(by_status[status]) >= _LARGE,
-            "largeThreshold": _LARGE,
+            "large": len(by_status[status]) >= LARGE,
+            "largeThreshold": LARGE,
             **changes,
         }
         for status in Status
@@ -113,8 +113,3 @@ def _style(status: Status) -> Option:
     if STATUS_SHAPES[status] == "ring":
         return {"color": "transparent", "borderColor": colour, "borderWidth": 2}
     return {"color": colour, "opacity": 0.85}
-
-
-def finite(value: float | None) -> float | None:
-    """A number, or None for one that JSON cannot hold."""
-    return value if is_finite(value) else None

@@ -22,7 +22,7 @@ from lightning_nas.charts.options import (
     points_by_status,
     value_axis,
 )
-from lightning_nas.charts.text import duration_text, number_text, plain, time_unit, trial_text
+from lightning_nas.charts.text import directed, duration_text, number_text, plain, time_unit, trial_text
 from lightning_nas.charts.theme import FAINT, LINE, STATUS_COLOURS, Option
 from lightning_nas.trial import Objective, Status, Trial
 
@@ -44,10 +44,9 @@ def history(trials: Sequence[Trial], objective: Objective) -> Option:
     if not numbers.points and not numbers.failed:
         return empty("No finished trial yet")
     among = len(trials)
-    shown = {numbers.metric or "value": 0.0}
+    metric = numbers.metric or ""
     points = [
-        (trial, item(trial, [trial.number, value], among, dict.fromkeys(shown, value)))
-        for trial, value in numbers.points
+        (trial, item(trial, [trial.number, value], among, {metric: value})) for trial, value in numbers.points
     ]
     failed = [(trial, item(trial, [trial.number, 0], among)) for trial in numbers.failed]
     best = {
@@ -66,24 +65,20 @@ def history(trials: Sequence[Trial], objective: Objective) -> Option:
     legend_data: list[Option] = [{"name": each["name"]} for each in by_status]
     if numbers.best:
         legend_data.insert(0, {"name": "best so far", "icon": _DASH})
-    name = "" if numbers.metric is None else _with_direction(numbers.metric, numbers.direction)
     kind = "log" if needs_log([value for _, value in numbers.points], numbers.direction) else "value"
     return chart(
-        f"{numbers.metric or 'No value'} of {among} trials"
+        f"{metric or 'No value'} of {among} trials"
         + (f"; the best is {number_text(numbers.best[-1][1])}." if numbers.best else "."),
         legend=legend(data=legend_data),
         grid=grid(),
         xAxis=number_axis(),
         # Failed trials are at 0 of an axis of their own, which is the bottom edge whatever the values are.
         yAxis=[
-            value_axis(name, type=kind, nameGap=46),
+            value_axis(directed(metric, numbers.direction) if metric else "", type=kind, nameGap=46),
             {"type": "value", "min": 0, "max": 1, "show": False},
         ],
         dataZoom=[{"type": "inside", "zoomOnMouseWheel": "ctrl", "moveOnMouseWheel": False}],
-        series=[
-            *([best] if numbers.best else []),
-            *by_status,
-        ],
+        series=[*([best] if numbers.best else []), *by_status],
     )
 
 
@@ -224,10 +219,6 @@ def _steps(best: Sequence[tuple[int, float]]) -> list[list[float]]:
         if i + 1 < len(best):
             points.setdefault(number + 1, value)
     return [[number, value] for number, value in points.items()]
-
-
-def _with_direction(name: str, direction: str) -> str:
-    return f"{plain(name, 40)} ({'higher' if direction == 'max' else 'lower'} is better)"
 
 
 def _report_text(trial: Trial, metric: str, step: int, value: float | None) -> str:

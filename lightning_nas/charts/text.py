@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
-from lightning_nas.trial import Status, Trial
+from lightning_nas.trial import Mode, Status, Trial
 
 _LINE = 60
 _LABELS = 12
@@ -46,6 +46,15 @@ def value_text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return plain((", ".join(map(value_text, value)) or "none") if isinstance(value, list) else value)
     return plain(number_text(value) if isinstance(value, float) else value)
+
+
+def directed(metric: str, direction: Mode) -> str:
+    """A metric as the name of an axis.
+
+    >>> directed("loss", "min")
+    'loss (lower is better)'
+    """
+    return f"{plain(metric, 40)} ({'higher' if direction == 'max' else 'lower'} is better)"
 
 
 def duration_text(seconds: float) -> str:
@@ -103,6 +112,6 @@ def time_unit(longest: float) -> tuple[float, str]:
     return (60.0, "min") if longest >= 300 else (1.0, "s")
 
 
-def is_finite(value: object) -> bool:
+def is_finite(value: object) -> TypeGuard[float]:
     """Whether it is a number that has a place on an axis: finite, so that JSON can hold it, and within 1e300."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -_FAR < value < _FAR

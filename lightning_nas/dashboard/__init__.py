@@ -31,6 +31,6 @@ What can be pressed, by its accessible name:
     One-shot       "Search" (if there are several), slider "Epoch", "Label"
     Pareto         "Horizontal metric", "Horizontal direction", "Vertical metric", "Vertical direction"
 
-Every box is a `region` named by its title. In it charts have the role `img` and a description of what they show as their
-name, drawings the role `img` and a name; tables that scroll are regions too, and messages have the role `status`.
+Every box is a `region` named by its title. In it charts have the role `img`, and what they show as their name; drawings
+have the role `img` and a name; tables that scroll are regions too, and messages have the role `status`.
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import inspect
 import itertools
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -55,11 +56,11 @@ def architecture_of(
 
     one = replaced([args, kwargs], first)
     failure: Exception | None = None
-    for device, (given, examples) in itertools.product(
-        _devices(model, one), ((one, 1), ([args, kwargs], batch))
-    ):
+    tries = itertools.product(_devices(model, one), ((one, 1), ([args, kwargs], batch)))
+    for device, (given, examples) in tries:
         try:
-            with untouched_random_states():
+            with untouched_random_states(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the training has said it already
                 tape = ForwardTape(model, device)
                 tape.run(given[0], given[1], _argument_names(model))
             return _assembled(model, tape, examples)

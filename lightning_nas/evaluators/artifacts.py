@@ -62,7 +62,8 @@ class Recorder:
         self.close()
         self._model, self._inputs, self._rank, self._calls = model, None, 0, {}
         self._handle = model.register_forward_pre_hook(self._see, with_kwargs=True)
-        for name, part in model.named_children():
+        # Many a LightningModule is never called itself; other modules are spared the hooks.
+        for name, part in model.named_children() if hasattr(model, "training_step") else ():
             see = functools.partial(self._see_part, name)
             self._handles.append(part.register_forward_pre_hook(see, with_kwargs=True))
 
@@ -86,6 +87,8 @@ class Recorder:
         torch.save(state, directory / WEIGHTS)
         if self._inputs is not None:
             torch.save(self._inputs, directory / INPUTS)
+        if (directory / ARCHITECTURE).exists():  # an earlier attempt at the same trial left it
+            return
         try:
             self._draw(self._model, directory / ARCHITECTURE)
         except Exception as error:  # a picture is no reason to lose a trial

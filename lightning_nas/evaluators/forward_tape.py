@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import flop_registry
 
 from lightning_nas.evaluators.cost import attention_in_parts
@@ -84,14 +85,12 @@ class ForwardTape(TorchFunctionMode):
         self._device = device
         self._twin = _twin(model, device)
         self._parameters = {id(p): (p, path) for path, p in self._twin.named_parameters()}
-        self._made: dict[
-            int, tuple[Tensor, int]
-        ] = {}  # by id; the tensors are kept so that no id is used twice
+        # By id, what made a tensor; the tensors are kept so that no id is used twice.
+        self._made: dict[int, tuple[Tensor, int]] = {}
         self._frames: list[_Frame] = []
         self._counter = _MacCounter()
-        self._known: dict[
-            Any, tuple[torch.Size, torch.dtype, int]
-        ] = {}  # what layers make, by settings and input
+        # What layers make, and at what cost, by their settings and input.
+        self._known: dict[Any, tuple[torch.Size, torch.dtype, int]] = {}
         for path, module in self._twin.named_modules():
             # What computes a weight out of others belongs to the layer whose weight it is.
             if "parametrizations" not in path.split("."):
@@ -274,6 +273,8 @@ def _twin(model: nn.Module, device: str) -> nn.Module:
         for name, value in vars(module).items():
             if "_hooks" in name and isinstance(value, dict):
                 memo[id(value)] = no_hooks  # they would run; and to copy them takes most of the time
+            elif isinstance(value, (Dataset, DataLoader)):
+                memo[id(value)] = value  # a forward pass has no use for it, and it may be large
             else:
                 memo.update(
                     {id(tensor): copied(tensor) for tensor in _tensors(value) if id(tensor) not in memo}

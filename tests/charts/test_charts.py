@@ -284,6 +284,17 @@ def test_a_choice_of_none_is_a_value_and_not_inactive() -> None:
     assert option["parallelAxis"][0]["data"] == ["None", "relu"]
 
 
+def test_values_that_look_alike_are_categories_of_their_own() -> None:
+    long = "s3://bucket/" + "x" * 80
+    values = [1, "1", True, long + "a", long + "b"]
+    for space in (None, SearchSpace({"v": Categorical(values)})):
+        trials = [done(i, {"v": value}, acc=i / 10) for i, value in enumerate(values)]
+        option = charts.parallel(trials, ["v"], [], space=space)
+        placed = {item["trial"]: item["value"][0] for item in option["series"][0]["data"]}
+        assert len(set(placed.values())) == 5
+        assert set(placed.values()) == set(option["parallelAxis"][0]["data"])
+
+
 # -- the others ------------------------------------------------------------------------------------
 
 
@@ -382,7 +393,7 @@ def test_blocks_sum_their_layers() -> None:
     assert option["xAxis"][0]["name"] == "parameters (k)"
     assert [item["value"] for item in params["data"]] == [2.0, 0.5]
     assert [item["value"] for item in macs["data"]] == [3.0, 0.0005]
-    assert params["data"][0]["name"] == "features\n2,000 parameters (80.0 %)"
+    assert params["data"][0]["name"] == "features\n2,000 (80.0 % of all) parameters"
 
 
 # -- words -----------------------------------------------------------------------------------------

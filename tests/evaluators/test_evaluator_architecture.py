@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 import lightning_nas.nn as nas
 from lightning_nas import Experiment, FunctionalEvaluator, model_wrapper
@@ -299,11 +300,31 @@ def test_the_recorder_writes_what_it_saw_called(tmp_path: Path, capsys: pytest.C
     with Recorder() as recorder:
         recorder.watch(model)
         model(images(8, 1))
-        assert not recorder._handles  # the parts are left alone once the model itself was called
         recorder.save(tmp_path)
     found = read_architecture(tmp_path / "architecture.json")
     assert (found.kinds[""], found.macs) == ("Net", count_macs(model, images(8, 1)[:1]))
     assert capsys.readouterr().err == ""
+
+
+def test_the_parts_are_left_alone_once_the_module_itself_is_called() -> None:
+    model = Watching(lambda self, x: self.net(x), net=nn.Linear(4, 4))
+    model.training_step = None
+    recorder = Recorder()
+    recorder.watch(model)
+    assert model.net._forward_pre_hooks
+    model(torch.zeros(2, 4))
+    assert not model.net._forward_pre_hooks
+    recorder.close()
+    assert not model._forward_pre_hooks
+
+
+def test_the_data_that_a_module_holds_are_not_copied() -> None:
+    class Data(Dataset[int]):
+        def __deepcopy__(self, memo: Any) -> Any:
+            raise AssertionError("copied")
+
+    model = Watching(lambda self, x: self.fc(x), fc=nn.Linear(4, 4), data=Data())
+    assert len(inner(architecture_of(model, [torch.zeros(2, 4)]))) == 1
 
 
 def test_a_call_with_more_than_tensors_is_drawn_too(tmp_path: Path) -> None:
@@ -319,6 +340,7 @@ def test_a_call_with_more_than_tensors_is_drawn_too(tmp_path: Path) -> None:
 
 def test_of_a_module_that_is_never_called_the_largest_part_is_drawn(tmp_path: Path) -> None:
     model = Watching(lambda self: None, loss=nn.Linear(1, 1), net=demo(), idle=nn.Linear(1000, 1000))
+    model.training_step = None  # as a LightningModule has one
     with Recorder() as recorder:
         recorder.watch(model)
         model.net(images(8, 1))

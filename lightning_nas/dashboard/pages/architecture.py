@@ -170,6 +170,7 @@ def _draw_buttons(reader: Reader, trial: Trial) -> None:
         with element("div", "line notice good"):
             text("Netron runs at")
             ui.link(address, address, new_tab=True).props("rel=noopener")
+            text("It is another program, which asks to report its use to its makers.", "quiet small")
 
     with element("div", "line").style("margin-top: 12px"):
         ui.button(

@@ -69,6 +69,7 @@ async def show(page: Page, key: str) -> None:
         with panel("Log of the search", "half"):
             log = text("", "log")
     drawn = -1
+    rows: dict[int, list[Text]] = {}
 
     def draw() -> None:
         nonlocal drawn
@@ -79,10 +80,14 @@ async def show(page: Page, key: str) -> None:
         if now is None or reader.description is None:
             return
         busy.say("" if now.running else "No trial runs." if reader.is_running else "No search runs here.")
-        running.clear()
-        with running:
-            for trial in now.running[:_ROWS]:
-                _draw_running(reader, trial, now.objective)
+        at_work = now.running[:_ROWS]
+        if list(rows) != [trial.number for trial in at_work]:
+            running.clear()
+            with running:
+                rows.clear()
+                rows.update({trial.number: _running_row(reader, trial.number) for trial in at_work})
+        for trial in at_work:
+            _fill_running(rows[trial.number], trial, now.objective)
         if is_new:
             history.show(charts.history(reader.ordered(), now.objective))
             counts.show(charts.statuses(now.counts))
@@ -112,16 +117,23 @@ def _fill(reader: Reader, values: dict[str, Text]) -> None:
     values["Budget left"].say(left)
 
 
-def _draw_running(reader: Reader, trial: Trial, objective: Objective) -> None:
-    last = trial.intermediate[-1] if trial.intermediate else None
-    row(
-        lambda: ui.link(str(trial.number), f"/experiment/{reader.key}/trials/{trial.number}"),
-        metric_text(trial, objective),
-        "" if last is None else last.step,
-        duration_text(time_taken_s(trial)),
-        sample_text(trial),
+def _running_row(reader: Reader, number: int) -> list[Text]:
+    """The cells of a row for a running trial, apart from the link to it, which keeps the focus as they change."""
+    cells = row(
+        lambda: ui.link(str(number), f"/experiment/{reader.key}/trials/{number}"),
+        *("", "", "", ""),
         right=(0, 2),
     )
+    return [cell for cell in cells if isinstance(cell, Text)]
+
+
+def _fill_running(cells: list[Text], trial: Trial, objective: Objective) -> None:
+    last = trial.intermediate[-1] if trial.intermediate else None
+    value, step, taken, sample = cells
+    value.say(metric_text(trial, objective))
+    step.say("" if last is None else last.step)
+    taken.say(duration_text(time_taken_s(trial)))
+    sample.say(sample_text(trial))
 
 
 def _draw_space(reader: Reader) -> None:

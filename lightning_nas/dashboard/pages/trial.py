@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -69,6 +69,7 @@ async def show(page: Page, key: str, number: str) -> None:
     stop, retry, copy = _draw_buttons(reader, trial, buttons)
     curve: dict[str, Any] = {}
     seen: list[Trial] = []
+    listed: list[tuple[str, int]] = []
 
     def draw(now: Trial) -> None:
         state.say(now.status.value)
@@ -88,9 +89,12 @@ async def show(page: Page, key: str, number: str) -> None:
             return
         seen[:] = [now]
         _draw_reports(page, reader, now, reports, curve)
-        artifacts.clear()
-        with artifacts:
-            _draw_files(reader, now)
+        found = files.listed(reader.directory, trial_folder(now.number))
+        if found != listed or not list(artifacts):
+            listed[:] = found
+            artifacts.clear()
+            with artifacts:
+                _draw_files(reader, now, found)
 
     draw(trial)
 
@@ -169,8 +173,7 @@ def _draw_reports(page: Page, reader: Reader, trial: Trial, box: Any, curve: dic
 # ---------------------------------------------------------------- files
 
 
-def _draw_files(reader: Reader, trial: Trial) -> None:
-    found = files.listed(reader.directory, trial_folder(trial.number))
+def _draw_files(reader: Reader, trial: Trial, found: Sequence[tuple[str, int]]) -> None:
     extra = {path: name for name, path in trial.artifacts.items()}
     if not found:
         text("Its folder holds no files.", "quiet")
