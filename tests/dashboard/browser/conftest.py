@@ -185,12 +185,21 @@ class Log:
 
     def watch(self, page: Page) -> None:
         """Notes from now on what happens in a page."""
-        page.on("console", lambda m: m.type in ("error", "warning") and self.complaints.append(m.text))
+        page.on("console", lambda message: self._said(message.type, message.text))
         page.on("pageerror", lambda error: self.complaints.append(f"exception: {error}"))
         page.on("request", lambda request: self._asked(request.url))
         page.on("websocket", lambda socket: self._asked(socket.url))
-        page.on("requestfailed", lambda r: self.complaints.append(f"{r.url} failed: {r.failure}"))
+        page.on("requestfailed", lambda request: self._failed(request.url, request.failure))
         page.on("response", lambda r: r.status >= 400 and self.complaints.append(f"{r.url}: {r.status}"))
+
+    def _said(self, kind: str, text: str) -> None:
+        # The tests look at what is painted, of which Chromium says that it takes time.
+        if kind in ("error", "warning") and not text.startswith("Canvas2D: Multiple readback"):
+            self.complaints.append(text)
+
+    def _failed(self, url: str, why: str | None) -> None:
+        if why != "net::ERR_ABORTED":  # by leaving the page
+            self.complaints.append(f"{url} failed: {why}")
 
     def _asked(self, url: str) -> None:
         self.requests += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,28 +49,25 @@ _FAINT = """least => {
   }
   return found;
 }"""
-_FOCUS = """() => {
+_FOCUS = """async () => {
   const e = document.activeElement;
   if (!e || e === document.body) return null;
   e.wasReached = true;
   const field = e.closest('.q-field, .q-slider') ?? e;
-  const marked = [e, field, ...field.querySelectorAll('*')].flatMap(each => [null, '::before', '::after'].map(
+  const look = () => [e, field, ...field.querySelectorAll('*')].flatMap(each => [null, '::before', '::after'].map(
     part => { const s = getComputedStyle(each, part);
-      return [s.outlineStyle, s.outlineWidth, s.borderColor, s.borderWidth, s.boxShadow, s.opacity, s.transform].join();
-  })).join();
+      return [s.outlineStyle, s.outlineWidth, s.borderColor, s.borderWidth, s.boxShadow, s.transform].join(); })).join();
+  const before = look(), name = e.ariaLabel || e.innerText || e.closest('label')?.innerText || e.className;
   e.blur();
-  const plain = [e, field, ...field.querySelectorAll('*')].flatMap(each => [null, '::before', '::after'].map(
-    part => { const s = getComputedStyle(each, part);
-      return [s.outlineStyle, s.outlineWidth, s.borderColor, s.borderWidth, s.boxShadow, s.opacity, s.transform].join();
-  })).join();
+  await new Promise(resolve => setTimeout(resolve, 60));
+  const after = look();
   e.focus({focusVisible: true});
-  const name = e.ariaLabel || e.innerText || e.closest('label')?.innerText || e.className;
-  return {name: name.trim().slice(0, 40), isMarked: marked !== plain,
-          inDialog: !!e.closest('[role=dialog], .q-dialog')};
+  await new Promise(resolve => setTimeout(resolve, 20));
+  return {name: name.trim().slice(0, 40), isMarked: before !== after};
 }"""
 _UNREACHED = """() => [...document.querySelectorAll(
     'a[href], button, input, select, textarea, [role=slider], [tabindex="0"]')]
-  .filter(e => !e.wasReached && e.checkVisibility({visibilityProperty: true}) && !e.closest('.ag-root, .disabled'))
+  .filter(e => !e.wasReached && e.checkVisibility({visibilityProperty: true}) && !e.closest('.ag-root, .ag-tab-guard, .disabled'))
   .filter(e => !e.disabled && e.tabIndex >= 0 && !e.querySelector('input') && e.type !== 'hidden')
   .map(e => (e.ariaLabel || e.innerText || e.className).slice(0, 40))"""
 
@@ -83,7 +81,10 @@ def option(page: Page, heading: str) -> dict[str, Any]:
 
 def wait_for_charts(page: Page) -> None:
     """Waits until something is painted on each chart."""
-    page.wait_for_function(f"() => ({_BLANK})().length == 0")
+    deadline = time.monotonic() + 20
+    while blank := page.evaluate(_BLANK):
+        assert time.monotonic() < deadline, f"nothing is painted on {blank} of {page.url}"
+        page.wait_for_timeout(50)
 
 
 def overflow(page: Page) -> int:
@@ -99,7 +100,7 @@ def faint(page: Page, least: float = 4.5) -> list[str]:
 
 
 def focused(page: Page) -> dict[str, Any] | None:
-    """What has the keyboard's focus: its `name`, whether it looks other for it, whether it is in a dialog."""
+    """What has the keyboard's focus: its `name`, and whether it looks other for it (`isMarked`)."""
     found: dict[str, Any] | None = page.evaluate(_FOCUS)
     return found
 
@@ -132,4 +133,4 @@ def choose(page: Page, label: str, choice: str) -> None:
 
 def field(page: Page, label: str) -> Locator:
     """An input or a list by its label."""
-    return page.get_by_label(label, exact=True)
+    return page.get_by_label(label, exact=True).last

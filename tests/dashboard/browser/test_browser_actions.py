@@ -127,7 +127,7 @@ def test_a_log_can_be_searched(page: Page, experiments: Path) -> None:
     field(page, "Search the log").fill("STEP 7")
     page.get_by_role("button", name="Search", exact=True).click()
     page.get_by_text("1 lines hold").or_(page.get_by_text("1 line holds")).wait_for()
-    shown = page.get_by_role("region", name="Log")
+    shown = page.get_by_role("region", name="Log").last
     assert shown.inner_text().startswith("8: step 7: acc")
     assert "\n" not in shown.inner_text().strip()
 
@@ -182,10 +182,11 @@ def test_selected_trials_are_compared(page: Page, experiments: Path) -> None:
     choose(page, "Metric", "loss")
     until(lambda: "loss" in option(page, "Compare")["yAxis"][0]["name"])
     before = option(page, "Parameters and metrics")
-    slider = page.get_by_role("slider", name="Best per cent of the trials")
+    slider = page.get_by_role("slider", name="Best per cent of the trials").locator("[tabindex='0']")
     slider.focus()
-    slider.press("Home")
-    page.get_by_text("Best 1 % of the trials").wait_for()
+    for _ in range(5):
+        slider.press("Control+ArrowLeft")
+    page.get_by_text("Best 50 % of the trials").wait_for()
     until(lambda: option(page, "Parameters and metrics")["series"] != before["series"])
 
 
@@ -193,9 +194,10 @@ def test_the_slider_of_a_one_shot_search_changes_the_heat_map(page: Page, experi
     go(page, "/experiment/one_shot/one-shot")
     page.get_by_text("Epoch 3 of 3").wait_for()
     last = option(page, "Probability of each candidate")["series"][0]["data"]
-    slider = page.get_by_role("slider", name="Epoch")
+    slider = page.get_by_role("slider", name="Epoch").locator("[tabindex='0']")
     slider.focus()
-    slider.press("Home")
+    for _ in range(3):
+        slider.press("ArrowLeft")
     page.get_by_text("Epoch 0 of 3").wait_for()
     until(lambda: option(page, "Probability of each candidate")["series"][0]["data"] != last)
     choose(page, "Label", "hidden")
