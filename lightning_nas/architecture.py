@@ -78,6 +78,8 @@ class Architecture:
         try:
             layers = [Layer(**{**layer, "shape": _shape(layer.get("shape"))}) for layer in data["layers"]]
             edges = [(int(start), int(end)) for start, end in data["edges"]]
+            if not all(0 <= place < len(layers) for edge in edges for place in edge):
+                raise ValueError("an edge joins layers that are not there")
             return cls(tuple(layers), tuple(edges), data["params"], data["macs"], dict(data.get("kinds", {})))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"This is no architecture: {error}.") from error

@@ -109,14 +109,16 @@ def read_search(path: Path) -> SearchHistory:
 
 
 def _snapshot(row: Mapping[str, Any], candidates: Mapping[str, Candidates]) -> Snapshot:
-    weights = {
-        label: tuple(
-            tuple(map(float, each)) for each in (table if candidates[label].rows != ("",) else [table])
-        )
-        for label, table in row["weights"].items()
-    }
+    weights = {label: _table(table, candidates[label]) for label, table in row["weights"].items()}
     health = {name: float(value) for name, value in row.items() if name.startswith("search/")}
-    return Snapshot(row["epoch"], row["step"], weights, row["sample"], health)
+    return Snapshot(int(row["epoch"]), int(row["step"]), weights, dict(row["sample"].items()), health)
+
+
+def _table(table: Any, candidates: Candidates) -> tuple[tuple[float, ...], ...]:
+    rows = tuple(tuple(map(float, row)) for row in (table if candidates.rows != ("",) else [table]))
+    if list(map(len, rows)) != [len(candidates.columns)] * len(candidates.rows):
+        raise TypeError(f"weights of shape {(len(candidates.rows), len(candidates.columns))} were expected")
+    return rows
 
 
 def _line(value: Any) -> str:

@@ -66,7 +66,7 @@ def _profile(options: argparse.Namespace) -> None:
         costs = list(track(drawn, "Building", total, transient=True, disable=not sys.stderr.isatty()))
     except (RuntimeError, ValueError, TypeError) as error:
         shapes = " and ".join(map(str, options.input)) or "none"
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SpaceError(f"{options.space} does not run on inputs of shape {shapes}: {reason}") from error
     which = f"all {total} networks" if size == total else f"{total} of {_number(size)} networks"
     print(f"{options.space}: {which}, {len(model.space)} label{'s' * (len(model.space) != 1)}")

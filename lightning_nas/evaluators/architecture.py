@@ -56,6 +56,7 @@ def architecture_of(
 
     one = replaced([args, kwargs], first)
     failure: Exception | None = None
+    found: Architecture | None = None
     tries = itertools.product(_devices(model, one), ((one, 1), ([args, kwargs], batch)))
     for device, (given, examples) in tries:
         try:
@@ -63,9 +64,13 @@ def architecture_of(
                 warnings.simplefilter("ignore")  # the training has said it already
                 tape = ForwardTape(model, device)
                 tape.run(given[0], given[1], _argument_names(model))
-            return _assembled(model, tape, examples)
+            found = found or _assembled(model, tape, examples)
+            if tape.is_counted:
+                return _assembled(model, tape, examples)
         except Exception as error:
             failure = error
+    if found is not None:
+        return found
     raise ValueError(
         f"{type(model).__name__} cannot be looked into: {type(failure).__name__}: {failure}"
     ) from failure
@@ -100,7 +105,11 @@ def _assembled(model: nn.Module, tape: ForwardTape, examples: int) -> Architectu
     places = {position: place for place, position in enumerate(kept)}
     modules = dict(model.named_modules())
     sizes = {path: parameter.numel() for path, parameter in model.named_parameters()}
-    wrappers = _wrappers(calls)
+    # What only holds others is no block: it is never called itself, or calls one after another.
+    lists = _wrappers(calls)
+    inner = {path for call in calls if call.kind not in _ENDS for path in _above(call)}
+    lists |= {path for path in inner if path not in tape.composites}
+    lists |= {path for path in tape.composites if _is_list_of_blocks(modules[path])}
     layers = []
     seen = set[str]()
     for call, name in zip(calls, unique([_name(call) for call in calls])):
@@ -112,10 +121,10 @@ def _assembled(model: nn.Module, tape: ForwardTape, examples: int) -> Architectu
                 name,
                 call.kind,
                 call.detail if call.module is None else module_words(modules[call.path]),
-                block="" if is_end else _block(call, modules, wrappers),
+                block="" if is_end else _block(call, lists),
                 choice=None if is_end else _choice(call.path, modules),
                 params=sum(own.values()),
-                macs=call.macs // examples,
+                macs=None if call.macs is None else call.macs // examples,
                 shape=call.shape,
             )
         )
@@ -125,12 +134,13 @@ def _assembled(model: nn.Module, tape: ForwardTape, examples: int) -> Architectu
         for source in call.sources
         if source in places
     ]
+    macs = [call.macs for call in tape.calls if call.macs is not None]
     inner = {path for call in calls if call.kind not in _ENDS for path in _above(call)}
     return Architecture(
         tuple(layers),
         tuple(edges),
         sum(sizes.values()),
-        sum(call.macs for call in tape.calls) // examples,
+        sum(macs) // examples if tape.is_counted else None,
         {path: kind for path, kind in tape.composites.items() if path in inner},
     )
 
@@ -167,17 +177,12 @@ def _wrappers(calls: Sequence[Call]) -> set[str]:
     return {""} | {path for path, count in held.items() if 2 * count > held[""]}
 
 
-def _block(call: Call, modules: Mapping[str, nn.Module], wrappers: Collection[str]) -> str:
+def _block(call: Call, lists: Collection[str]) -> str:
     """The outermost module around a call that is more than a list of blocks."""
-    for path in [*_above(call), call.path]:
-        if path not in wrappers and not _is_list_of_blocks(modules[path]):
-            return path
-    return ""
+    return next((path for path in [*_above(call), call.path] if path not in lists), "")
 
 
 def _is_list_of_blocks(module: nn.Module) -> bool:
-    if isinstance(module, (nn.ModuleList, nn.ModuleDict)):
-        return True
     return type(module) is nn.Sequential and any(any(True for _ in part.children()) for part in module)
 
 

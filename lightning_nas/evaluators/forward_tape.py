@@ -42,7 +42,7 @@ class Call:
         detail: the arguments of a function that are no tensors.
         sources: positions of the calls whose outputs it takes, ascending; no position twice.
         parameters: those it uses, by their paths in the model.
-        macs: multiply-accumulate operations.
+        macs: multiply-accumulate operations; None if it ran something that cannot be counted.
         shape: of the tensor it gives; None if that is not one tensor.
     """
 
@@ -52,7 +52,7 @@ class Call:
     detail: str = ""
     sources: tuple[int, ...] = ()
     parameters: tuple[str, ...] = ()
-    macs: int = 0
+    macs: int | None = 0
     shape: tuple[int, ...] | None = None
 
 
@@ -121,6 +121,11 @@ class ForwardTape(TorchFunctionMode):
         for name, tensor in _named(output, "output"):
             self._add(Call("output", name, sources=self._sources([tensor]), shape=tuple(tensor.shape)), [])
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether the operations of all calls are known."""
+        return all(call.macs is not None for call in self.calls)
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
@@ -131,7 +136,7 @@ class ForwardTape(TorchFunctionMode):
             return func(*args, **kwargs)
         given = list(_tensors((args, kwargs)))
         versions = [tensor._version for tensor in given]
-        before = self._counter.macs
+        before = self._counter.state
         output = func(*args, **kwargs)
         changed = [tensor for tensor, version in zip(given, versions) if tensor._version != version]
         made = list(_tensors(output))
@@ -153,7 +158,7 @@ class ForwardTape(TorchFunctionMode):
             detail=" ".join(filter(None, [", ".join(names), function_words(args, kwargs)])),
             sources=self._sources(given),
             parameters=tuple(parameters),
-            macs=self._counter.macs - before,
+            macs=self._counter.since(before),
             shape=_shape(output if made else changed[0]),
         )
         self._add(call, [*made, *changed])
@@ -164,7 +169,7 @@ class ForwardTape(TorchFunctionMode):
         settings = _settings(module) if is_whole and self._device == "meta" else None
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            start, before = len(self.calls), self._counter.macs
+            start, before = len(self.calls), self._counter.state
             given = list(_tensors((args, kwargs)))
             if self._frames:
                 self._frames[-1].has_calls = True
@@ -188,7 +193,7 @@ class ForwardTape(TorchFunctionMode):
                 module,
                 sources=self._sources(given),
                 parameters=tuple(self._parameters[id(p)][1] for p in module.parameters()),
-                macs=self._counter.macs - before,
+                macs=self._counter.since(before),
                 shape=_shape(output),
             )
             self._add(call, [*_tensors(output), *changed])
@@ -205,10 +210,11 @@ class ForwardTape(TorchFunctionMode):
             shape, dtype, macs = self._known[key]
             self._counter.macs += macs
             return torch.empty(shape, dtype=dtype, device=self._device)
-        before = self._counter.macs
+        before = self._counter.state
         output = forward(*args)
-        if isinstance(output, Tensor):
-            self._known[key] = (output.shape, output.dtype, self._counter.macs - before)
+        cost = self._counter.since(before)
+        if isinstance(output, Tensor) and cost is not None:
+            self._known[key] = (output.shape, output.dtype, cost)
         return output
 
     def _is_seen_through(self, frame: _Frame, given: Sequence[Tensor], output: Any) -> bool:
@@ -250,13 +256,29 @@ class _MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.macs = 0
+        self._uncounted = 0
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """What `since` needs."""
+        return self.macs, self._uncounted
+
+    def since(self, state: tuple[int, int]) -> int | None:
+        """The operations since then; None if some could not be counted."""
+        return self.macs - state[0] if self._uncounted == state[1] else None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
         count = flop_registry.get(func._overloadpacket)
         if count is not None:
             self.macs += count(*args, **(kwargs or {}), out_val=output) // 2
+        elif any(word in str(func) for word in _FUSED):
+            self._uncounted += 1
         return output
+
+
+# Operations of the CPU that do in one what other devices do in several that are counted.
+_FUSED = ("attention", "rnn", "lstm", "gru")
 
 
 def _twin(model: nn.Module, device: str) -> nn.Module:

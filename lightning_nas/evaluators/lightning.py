@@ -7,8 +7,6 @@ import difflib
 import functools
 import inspect
 import random
-import signal
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from types import ModuleType
@@ -21,6 +19,7 @@ from torch import nn
 from lightning_nas.errors import MetricError
 from lightning_nas.evaluators.artifacts import Recorder
 from lightning_nas.evaluators.callback import ReportCallback, logged_metrics
+from lightning_nas.evaluators.interrupts import ctrl_c_raises
 from lightning_nas.evaluators.loaders import loaders_restored
 from lightning_nas.evaluators.loggers import begin_run, check_loggers, loggers_for
 from lightning_nas.evaluators.pausing import CHECKPOINT, trial_checkpoint
@@ -51,8 +50,8 @@ class LightningEvaluator:
             `logger=True` or as the class itself, to `logs` in the trial's folder. Of any other logger give what
             makes it: a class, a function or `functools.partial(WandbLogger, project="digits")`. It is called in each
             trial with those of these that it has parameters for: `name` and `run_name` (both
-            "<experiment>/trial_<number>"), `version`, `experiment`, `experiment_name`, `trial`, `directory`.
-            The sample and the final metrics are logged too.
+            "<experiment>/trial_<number>"), `version` and `experiment_name`; a function also of `experiment`, `trial`
+            and `directory`. The sample and the final metrics are logged too.
         train_dataloaders, val_dataloaders: as in `Trainer.fit`, or functions without arguments that make
             them, so that not every trial has to be sent the data.
         datamodule: instead of the loaders: a LightningDataModule, or a class or function that makes one.
@@ -87,16 +86,8 @@ class LightningEvaluator:
 
     @property
     def max_steps(self) -> int | None:
-        """How many reports a trial makes that is never stopped; None if the Trainer's arguments do not tell.
-
-        They tell if they have `max_epochs`, and no other limit, and the Trainer validates at ends of epochs.
-        """
-        arguments = {} if callable(self.trainer) else self.trainer
-        epochs, every = arguments.get("max_epochs"), arguments.get("check_val_every_n_epoch", 1)
-        others = ("max_steps", "max_time", "val_check_interval", "fast_dev_run")
-        if not (isinstance(epochs, int) and isinstance(every, int)) or any(n in arguments for n in others):
-            return None
-        return epochs // every if epochs >= every >= 1 else None
+        """How many reports a trial makes that is never stopped; None if the Trainer's arguments do not tell."""
+        return None if callable(self.trainer) else reports_in(self.trainer)
 
     @property
     def ranks(self) -> int:
@@ -183,7 +174,9 @@ class LightningEvaluator:
             lightning = common_root([module, *things], hints)
             last = [] if make_last is None else [make_last(lightning)]
             if trainer is None:
-                trainer = lightning.Trainer(**_with_defaults({**arguments, "logger": logger}, callbacks))
+                trainer = lightning.Trainer(
+                    **_with_defaults({**arguments, "logger": logger}, callbacks, lightning)
+                )
             else:
                 # Before checkpoint callbacks, which Lightning keeps at the end.
                 trainer.callbacks[:0] = callbacks
@@ -192,7 +185,8 @@ class LightningEvaluator:
             if trial is not None:
                 check_launch(trainer)
                 trainer.callbacks.insert(0, begin_run(trainer, trial.candidate))
-            _fit(trainer, module, ckpt_path=checkpoint, **data)
+            with ctrl_c_raises():
+                trainer.fit(module, ckpt_path=checkpoint, **data)
         return trainer
 
     def _module(self, model: nn.Module, lightning: ModuleType) -> Any:
@@ -204,6 +198,21 @@ class LightningEvaluator:
                 f"`module_factory` must return a LightningModule, but returned a {type(module).__name__}."
             )
         return module
+
+
+def reports_in(arguments: Mapping[str, Any]) -> int | None:
+    """How often a Trainer with these arguments validates at the end of an epoch; None if they do not tell.
+
+    They tell if they have `max_epochs`, and no other limit, and the Trainer validates at ends of epochs.
+
+    >>> reports_in({"max_epochs": 7, "check_val_every_n_epoch": 2}), reports_in({"max_epochs": 7, "max_steps": 10})
+    (3, None)
+    """
+    epochs, every = arguments.get("max_epochs"), arguments.get("check_val_every_n_epoch", 1)
+    others = ("max_steps", "max_time", "val_check_interval", "fast_dev_run")
+    if not (isinstance(epochs, int) and isinstance(every, int)) or any(n in arguments for n in others):
+        return None
+    return epochs // every if epochs >= every >= 1 else None
 
 
 def _made(data: Any) -> Any:
@@ -235,35 +244,25 @@ def _check_trainer(arguments: Any) -> None:
     check_loggers(arguments.get("logger"))
 
 
-def _with_defaults(arguments: Mapping[str, Any], callbacks: Sequence[Any]) -> dict[str, Any]:
+def _with_defaults(
+    arguments: Mapping[str, Any], callbacks: Sequence[Any], lightning: ModuleType
+) -> dict[str, Any]:
     """The arguments of a trial's Trainer: the user's, and quiet ones where the user says nothing."""
     own = copy.deepcopy(_as_list(arguments.get("callbacks")))  # EarlyStopping and others keep a state
+    given = [*callbacks, *own]
     directory = output_directory()
     return {
         "enable_model_summary": False,
         # Lightning refuses False beside a callback that does just this.
         "enable_progress_bar": any(is_a(each, "ProgressBar") for each in own),
-        "enable_checkpointing": any(is_a(each, "Checkpoint") for each in (*callbacks, *own)),
+        # It does not know those of its other root, and would add one of its own.
+        "enable_checkpointing": any(isinstance(each, lightning.callbacks.Checkpoint) for each in given),
         "default_root_dir": None if directory is None else str(directory),
         **arguments,
-        "callbacks": [*callbacks, *own],
+        "callbacks": sorted(
+            given, key=lambda each: is_a(each, "Checkpoint")
+        ),  # last, as Lightning has its own
     }
-
-
-def _fit(trainer: Any, module: Any, **arguments: Any) -> None:
-    """Calls `trainer.fit`. Ctrl-C comes out as KeyboardInterrupt: Lightning makes it an exit with code 1.
-
-    Lightning also leaves SIGINT ignored then; the handler is put back.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        trainer.fit(module, **arguments)
-    except SystemExit as error:
-        if not isinstance(error.__context__, KeyboardInterrupt):
-            raise
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, handler)
-        raise KeyboardInterrupt from error
 
 
 def _seed_everything(seed: int, number: int) -> None:

@@ -12,6 +12,7 @@ import functools
 import inspect
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def loggers_for(given: Any, candidate: Candidate | None) -> Any:
     for index, logger in enumerate(_each(given)):
         if _is_recipe(logger):
             run_id = run_ids[index] if index < len(run_ids) else None
-            result.append(_made(logger, {} if candidate is None else names_of(candidate, run_id)))
+            result.append(_made(logger, candidate, run_id))
         elif candidate is None:
             result.append(logger)
         else:
@@ -74,19 +75,22 @@ def loggers_for(given: Any, candidate: Candidate | None) -> Any:
     return result
 
 
-def names_of(candidate: Candidate, run_id: str | None = None) -> dict[str, Any]:
-    """What a logger's constructor is offered, under the names that the loggers of Lightning have for it."""
+def names_of(candidate: Candidate, run_id: str | None = None) -> dict[str, str]:
+    """The names of a trial's run, as the constructors of Lightning's loggers call them.
+
+    >>> names_of(Candidate(3, {}, object, Path(), experiment="digits: 1"))["version"]
+    'digits-1-trial_3'
+    """
     run = f"{candidate.experiment}/trial_{candidate.number}".lstrip("/")
     names = {
-        "experiment": candidate.experiment,
-        "experiment_name": candidate.experiment,
-        "trial": candidate.number,
-        "directory": candidate.directory,
         "name": run,
         "run_name": run,
-        "version": run.replace("/", "-"),  # for WandbLogger the key of its run
+        "experiment_name": candidate.experiment,
+        # For WandbLogger the key of the run, which may not have all characters.
+        "version": re.sub(r"[^\w.-]+", "-", run),
     }
-    return names if run_id is None else {**names, "run_id": run_id}
+    given = {**names, "run_id": run_id or ""}
+    return {name: value for name, value in given.items() if value}
 
 
 def begin_run(trainer: Any, candidate: Candidate) -> TrialLogs:
@@ -204,12 +208,17 @@ def _takes_metrics(logger: Any) -> bool:
     return "metrics" in _parameters(logger.log_hyperparams)
 
 
-def _made(make: Any, offered: Mapping[str, Any]) -> Any:
+def _made(make: Any, candidate: Candidate | None, run_id: str | None) -> Any:
     """The logger that a class or function makes, given what it has a name for and was not given already."""
-    cls = make.func if isinstance(make, functools.partial) else make
-    if is_in_files(cls):  # its names make a path; see `begin_run`
-        offered = {"save_dir": offered["directory"]} if offered else {}
-    fixed = make.keywords if isinstance(make, functools.partial) else {}
+    fixed, what = (make.keywords, make.func) if isinstance(make, functools.partial) else ({}, make)
+    offered: dict[str, Any] = {}
+    if candidate is not None and is_in_files(what):  # its names make a path; see `begin_run`
+        offered = {"save_dir": candidate.directory}
+    elif candidate is not None:
+        offered = dict(names_of(candidate, run_id))
+        if not isinstance(what, type):  # to a class `experiment` may mean something else
+            place = {"trial": candidate.number, "directory": candidate.directory}
+            offered |= {"experiment": candidate.experiment, **place}
     names = [name for name in _parameters(make) if name in offered and name not in fixed]
     logger = make(**{name: offered[name] for name in names})
     if not is_a(logger, "Logger"):
@@ -247,5 +256,5 @@ def _address(logger: Any, candidate: Candidate) -> None:
 def _write_run_ids(candidate: Candidate, loggers: Sequence[Any]) -> None:
     """Keeps the keys that servers gave the runs (MLflow's `run_id`), for when the trial goes on."""
     found = [getattr(logger, "run_id", None) for logger in loggers]
-    if any(found):
+    if any(isinstance(run_id, str) for run_id in found):
         (candidate.directory / _RUN_IDS).write_text(json.dumps(found))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from lightning_nas.evaluators.loggers import LOGS, is_in_files, names_of, read_run_ids, steps_in
@@ -19,9 +18,6 @@ def loggers_of_trial(configured: Any, candidate: Candidate, lightning: str) -> A
         candidate: the trial. TensorBoardLogger and CSVLogger write to `logs` in its folder; others are given its
             names where the config says null, and that folder as their `save_dir`.
         lightning: the root, for the logger that Lightning takes by itself.
-
-    >>> loggers_of_trial(False, Candidate(0, {}, object, Path()), "pytorch_lightning")
-    False
     """
     if configured is False:
         return False
@@ -49,7 +45,7 @@ def _of_trial(logger: dict[str, Any], candidate: Candidate, index: int) -> dict[
     run_ids = read_run_ids(candidate)
     for key, value in names_of(candidate, run_ids[index] if index < len(run_ids) else None).items():
         if key in arguments and arguments[key] is None:
-            arguments[key] = str(value) if isinstance(value, Path) else value
+            arguments[key] = value
     if "save_dir" in arguments:
         arguments["save_dir"] = str(folder / LOGS)
     return {**logger, "init_args": arguments}

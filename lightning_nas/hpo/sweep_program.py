@@ -9,9 +9,7 @@ import inspect
 import io
 import json
 import os
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from lightning_nas.evaluators.interrupts import ctrl_c_raises
 from lightning_nas.evaluators.roots import DEFAULT, root_of
 from lightning_nas.hpo.documents import ConfigError, read_document
 from lightning_nas.hpo.sweep_space import put
@@ -83,9 +82,7 @@ class Program:
 
         try:
             return capture_parser(self._start, [])
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                raise
+        except (Exception, SystemExit) as error:
             if type(error).__name__ == "CaptureParserException":
                 raise ConfigError(f"{self._title}: it makes no LightningCLI.") from None
             reason = " ".join(str(error).split())
@@ -100,16 +97,10 @@ class Program:
             SystemExit: if it ends with an exit code other than 0.
             Exception: what it raises.
         """
-        handler = signal.getsignal(signal.SIGINT)
         try:
-            self._start(arguments)
+            with ctrl_c_raises():
+                self._start(arguments)
         except SystemExit as error:
-            if isinstance(
-                error.__context__, KeyboardInterrupt
-            ):  # which Lightning makes an exit, and SIGINT ignored
-                if threading.current_thread() is threading.main_thread():
-                    signal.signal(signal.SIGINT, handler)
-                raise KeyboardInterrupt from error
             if error.code:
                 raise
 

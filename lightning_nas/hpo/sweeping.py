@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lightning_nas.errors import ExperimentError, MetricError
-from lightning_nas.evaluators import LightningEvaluator
+from lightning_nas.evaluators.lightning import reports_in
 from lightning_nas.evaluators.loggers import LOGS
 from lightning_nas.evaluators.pausing import CHECKPOINT
 from lightning_nas.experiment import Experiment, trial_seed
@@ -265,8 +265,4 @@ def _max_steps(trainer: Mapping[str, Any], searched: SweepSpace) -> int | None:
     defaults = inspect.signature(Trainer).parameters
     given = {name: trainer.get(name) for name in LENGTHS}
     given = {name: value for name, value in given.items() if value not in (None, defaults[name].default)}
-    return LightningEvaluator(_itself, given).max_steps
-
-
-def _itself(model: Any) -> Any:
-    return model
+    return reports_in(given)

@@ -147,14 +147,12 @@ def _is_known(contents: Contents, network: Network) -> bool:
 def _network(contents: Contents, network: Network, styles: dict[str, None]) -> dict[str, Any]:
     """One of the leading networks, for the template."""
     trial, architecture = network.trial, network.architecture
-    svgs = list(cells_svg(trial.sample).values())
-    notes = []
+    cells, graph, notes = list(cells_svg(trial.sample).values()), "", []
     if architecture is not None:
         graph = network_svg(architecture)
-        if len(graph) <= _DRAWING_BYTES:
-            svgs.append(graph)
-        else:
+        if len(graph) > _DRAWING_BYTES:
             notes.append(f"Its drawing is left out, as it takes {len(graph) / 1e6:.1f} MB.")
+            graph = ""
     found: dict[str, Chart] = {}
     if architecture is not None:
         blocks = charts.blocks(architecture)
@@ -173,8 +171,9 @@ def _network(contents: Contents, network: Network, styles: dict[str, None]) -> d
     return {
         "trial": trial,
         "architecture": architecture,
-        "drawings": [_without_style(svg, styles) for svg in svgs],
-        "is_narrow": bool(svgs) and all(_width(svg) <= _NARROW for svg in svgs),
+        "cells": [_without_style(svg, styles) for svg in cells],
+        "graph": _without_style(graph, styles),
+        "is_narrow": graph != "" and _width(graph) <= _NARROW,
         "charts": found,
         "code": code,
         "notes": notes,

@@ -11,6 +11,7 @@ from typing import Any
 
 # Colours, cursor movements and titles of a terminal (ECMA-48: CSI, OSC, and the short ones).
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
+_LINE = 1000  # characters
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -26,12 +27,12 @@ def plain(text: str) -> str:
 
 
 def last_lines(text: str, count: int) -> str:
-    """The last lines of a text, with a note on how many came before.
+    """The last lines of a text, long ones cut, with a note on how many came before.
 
     >>> last_lines("a\\nb\\nc", 2)
     '[1 line before]\\nb\\nc'
     """
-    lines = text.rstrip().split("\n")
+    lines = [line if len(line) <= _LINE else f"{line[:_LINE]}…" for line in text.rstrip().split("\n")]
     left = len(lines) - count
     return "\n".join([f"[{counted(left, 'line')} before]", *lines[left:]] if left > 0 else lines)
 

@@ -237,6 +237,16 @@ def test_trial_log_prints_what_a_trial_printed(logs: Path, capsys: pytest.Captur
     assert printed(capsys, "trial", "log", logs, "0", "--stderr") == "a warning\n"
 
 
+def test_a_log_is_printed_character_by_character_wherever_it_is_cut(
+    logs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = logs / "trials" / "0" / "trial.stdout"
+    path.write_bytes("é".encode() * (1 << 20) + b"x\xc3")
+    assert printed(capsys, "trial", "log", logs, "0") == "é" * (1 << 20) + "x\\xc3"
+    path.write_bytes(b"x" + "é".encode() * (1 << 20))
+    assert printed(capsys, "trial", "log", logs, "0") == "x" + "é" * (1 << 20)
+
+
 def test_trial_log_of_a_failed_one_says_why(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["trial", "log", str(logs), "1"]) == 0
     out, err = capsys.readouterr()

@@ -34,6 +34,11 @@ net = Net()
 class Spaces:
     make = staticmethod(Net)
 text = "no space"
+
+@model_wrapper
+class Speechless(Net):
+    def forward(self, x):
+        raise RuntimeError
 """
 
 
@@ -81,6 +86,8 @@ def test_what_is_no_space_is_named(space: Path, capsys: pytest.CaptureFixture[st
     assert "does not run on inputs of shape (7,)" in mistake(
         capsys, "profile", f"{space}:Net", "--input", "7"
     )
+    said = mistake(capsys, "profile", f"{space}:Speechless", "--input", "1000")
+    assert said.endswith("shape (1000,): RuntimeError\n")
     with pytest.raises(SystemExit):
         cli.main(["profile", f"{space}:Net", "--input", "3x4"])
     assert "must be a shape such as 3,32,32, but is '3x4'" in capsys.readouterr().err

@@ -75,7 +75,7 @@ def test_it_serves_pages_and_files_and_ends_quietly_at_ctrl_c(tmp_path: Path) ->
         assert get(f"{address}files/nothing/trials/0/page.html")[0] == 404
         assert get(address, Host="evil.example")[0] == 403
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=START_S)
+        _, err = process.communicate(timeout=START_S)
     assert (process.returncode, err) == (0, "")
 
 

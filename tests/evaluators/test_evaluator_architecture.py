@@ -61,6 +61,15 @@ def transformer() -> nn.Module:
     return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
 
 
+def recurrent() -> nn.Module:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        y, (h, _) = self.lstm(x)
+        return self.fc(h[-1]) + y.mean(1) + F.scaled_dot_product_attention(y, y, y).sum(1)
+
+    return Watching(forward, lstm=nn.LSTM(16, 8, 2, batch_first=True), fc=nn.Linear(8, 8))
+
+
+SEQUENCES = torch.zeros(2, 5, 16)
 KNOWN: list[tuple[Callable[[], nn.Module], Tensor]] = [
     (demo, images(8, 1)),
     (lambda: demo(0), images(8, 1)),
@@ -79,7 +88,9 @@ def named(architecture: Architecture) -> list[tuple[str, str]]:
     return [(architecture.layers[a].name, architecture.layers[b].name) for a, b in architecture.edges]
 
 
-@pytest.mark.parametrize(("make", "x"), [*KNOWN, (transformer, torch.zeros(2, 5, 16))])
+@pytest.mark.parametrize(
+    ("make", "x"), [*KNOWN, (transformer, torch.zeros(2, 5, 16)), (recurrent, torch.zeros(2, 5, 16))]
+)
 def test_layers_sum_up_to_the_network(make: Callable[[], nn.Module], x: Tensor) -> None:
     model = make()
     found = architecture_of(model, [x])
@@ -117,6 +128,15 @@ def test_the_cells_of_darts_keep_their_labels() -> None:
     assert {layer.block for layer in inner(found)} >= {f"cells.{i}" for i in range(4)}
     assert found.kinds["cells.3"] == "ChosenCell"
     assert found.kinds["cells.0.operations.0.0"] == "SepConv"
+
+
+def test_blocks_are_what_is_called_and_not_what_only_holds_others() -> None:
+    def blocks(model: nn.Module, x: Tensor) -> list[str]:
+        return list(dict.fromkeys(layer.block for layer in inner(architecture_of(model, [x]))))
+
+    assert blocks(mobile(), images(64)) == ["stem", *(f"blocks.{i}" for i in range(8)), "head"]
+    assert blocks(transformer(), SEQUENCES) == ["layers.0", "layers.1"]
+    assert blocks(demo(), images(8, 1))[:5] == ["conv1", "", "conv2", "dropout1", "fc1"]
 
 
 def test_a_layer_names_the_choice_that_put_it_there() -> None:
@@ -275,6 +295,15 @@ def test_nothing_of_the_model_changes() -> None:
     assert torch.equal(model.fc.weight.grad, torch.ones(4, 4))
     assert (calls, model.seen) == ([], [])
     assert "forward" not in vars(model.fc)
+
+
+def test_what_cannot_be_counted_is_not_guessed() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        return self.fc(self.lstm(x)[0] * float(x.sum()))
+
+    found = watched(forward, torch.zeros(2, 5, 4), lstm=nn.LSTM(4, 4, batch_first=True), fc=nn.Linear(4, 4))
+    costs = {layer.name: layer.macs for layer in found.layers}
+    assert (costs["lstm"], costs["fc"], found.macs) == (None, 80, None)
 
 
 def test_why_a_network_cannot_be_looked_into_is_said() -> None:

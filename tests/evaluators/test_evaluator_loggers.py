@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning import loggers
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch import Tensor, nn
 from two_points import candidate, go_on, loader
 
 from lightning_nas import Categorical, Classification, Experiment, Float, hpo, strategies
 from lightning_nas.evaluators import LightningEvaluator
+from lightning_nas.evaluators.loggers import loggers_for
 from lightning_nas.trial import Candidate
 
 
@@ -196,6 +198,29 @@ def test_a_service_is_told_the_names_and_the_sample_and_asked_for_the_same_run_a
     )
 
 
+@pytest.mark.parametrize(
+    ("cls", "given"),
+    [
+        (loggers.WandbLogger, {"name": "demo/trial_7", "version": "demo-trial_7", "project": "p"}),
+        (loggers.MLFlowLogger, {"run_name": "demo/trial_7", "experiment_name": "demo", "tracking_uri": "u"}),
+    ],
+)
+def test_lightnings_own_loggers_for_services_are_given_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cls: Any, given: dict[str, Any]
+) -> None:
+    """Their constructors need packages that are not here; their signatures are what matters."""
+    seen: list[dict[str, Any]] = []
+
+    @functools.wraps(cls.__init__)
+    def note(self: Any, **arguments: Any) -> None:
+        seen.append(arguments)
+
+    monkeypatch.setattr(cls, "__init__", note)
+    fixed = {name: value for name, value in given.items() if len(value) == 1}
+    loggers_for(functools.partial(cls, **fixed), trial(tmp_path, 7))
+    assert seen == [given]
+
+
 def test_a_function_is_given_what_it_asks_for(tmp_path: Path) -> None:
     seen = []
 
@@ -237,12 +262,12 @@ class Crashes(pl.Callback):
 def test_what_a_crashed_attempt_logged_after_its_checkpoint_is_not_there_twice(
     tmp_path: Path, has_checkpoint: bool
 ) -> None:
-    loggers = [TensorBoardLogger(tmp_path / "tb"), CSVLogger(tmp_path / "csv", flush_logs_every_n_steps=1)]
+    both = [TensorBoardLogger(tmp_path / "tb"), CSVLogger(tmp_path / "csv", flush_logs_every_n_steps=1)]
     given = trial(tmp_path)
     with pytest.raises(ConnectionError):
-        evaluator(loggers, callbacks=[Crashes()]).evaluate(given, go_on)
+        evaluator(both, callbacks=[Crashes()]).evaluate(given, go_on)
     checkpoint = given.directory / "checkpoint" if has_checkpoint else None
-    evaluator(loggers).evaluate(replace(given, resume_from=checkpoint), go_on)
+    evaluator(both).evaluate(replace(given, resume_from=checkpoint), go_on)
     steps = [step for step, _ in scalars(tmp_path / "tb/lightning_logs/demo/trial_0")["train_loss"]]
     assert steps == [*range(12), 11], "the last is the final metric"
     there = rows(tmp_path / "csv/lightning_logs/demo/trial_0/metrics.csv")

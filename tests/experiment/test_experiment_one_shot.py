@@ -117,6 +117,21 @@ def test_a_search_that_breaks_off_goes_on_as_if_it_had_not(tmp_path: Path) -> No
     ]
 
 
+def test_it_goes_on_so_too_where_a_logger_brings_the_other_lightning(tmp_path: Path) -> None:
+    loggers = pytest.importorskip(
+        "lightning.pytorch.loggers", reason="the package lightning is not installed"
+    )
+    logger = loggers.CSVLogger(tmp_path / "csv")
+    whole = experiment(tmp_path / "whole", evaluator(logger=logger), runner="inprocess").run()
+    made = evaluator(Interrupted, flag=tmp_path / "pressed", logger=logger)
+    with pytest.raises(KeyboardInterrupt):
+        experiment(tmp_path / "parts", made, runner="inprocess").run()
+    parts = experiment(tmp_path / "parts", made, runner="inprocess").run()
+    assert [t.metrics for t in parts.trials] == [t.metrics for t in whole.trials]
+    runs = sorted(str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("metrics.csv"))
+    assert runs == [f"csv/lightning_logs/{name}/trial_{n}" for name in ("parts", "whole") for n in (0, 1)]
+
+
 def test_other_settings_of_the_method_are_another_experiment(tmp_path: Path) -> None:
     experiment(tmp_path, runner="inprocess").run()
     with pytest.raises(Exception, match=r"its strategy is .*learning_rate=0.1.*not .*order=2"):

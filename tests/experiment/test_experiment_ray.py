@@ -21,7 +21,7 @@ from other_processes import has_ended, run_script
 from lightning_nas import Experiment, Float, Ray, Status, strategies
 from lightning_nas.errors import ExperimentError
 from lightning_nas.experiment import SqliteStore
-from lightning_nas.experiment.runners import Job, RayRunner, Runner, Work, ray_cluster, shipping
+from lightning_nas.experiment.runners import Job, RayRunner, Runner, Work, ray_cluster, ray_slot, shipping
 from lightning_nas.testing.runners import Evaluates, RunnerSuite, ignore, job, reports_ten_times, run
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'lightning-nas[ray]'")
@@ -238,6 +238,28 @@ def test_trials_end_once_another_driver_has_the_folder(cluster: SimpleNamespace,
             runner.poll(1.0, note)
         (tmp_path / ".ray-driver").write_text("another")
         assert has_ended(pids[0])
+
+
+def test_a_shared_folder_that_falters_ends_no_trial_and_no_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = iter([True, OSError("stale handle"), True, False])
+
+    def is_seen() -> bool:
+        each = next(seen)
+        if isinstance(each, OSError):
+            raise each
+        return each
+
+    def ends(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(ray_slot, "_TOKEN_S", 0.0)
+    monkeypatch.setattr("os._exit", ends)
+    slot = SimpleNamespace(_driver=SimpleNamespace(is_seen=is_seen), _home=tmp_path)
+    with pytest.raises(SystemExit):
+        ray_slot.Slot._end_with_the_driver(slot)
+    assert list(seen) == []
 
 
 def test_what_cannot_be_sent_is_said_before_anything_starts(cluster: SimpleNamespace, tmp_path: Path) -> None:

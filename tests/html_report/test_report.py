@@ -199,6 +199,7 @@ def test_numbers_that_are_none(tmp_path: Path) -> None:
     json.loads(raw, parse_constant=pytest.fail)
 
 
+@pytest.mark.slow
 def test_thousands_of_trials_stay_a_file_to_mail(tmp_path: Path) -> None:
     trials = finished(3000, reports=2)
     path = write_report(made(tmp_path, trials))
@@ -250,12 +251,13 @@ def test_many_labels_and_failures_are_summed_up(tmp_path: Path) -> None:
     sample = dict.fromkeys(space, "a")
     trials = [Trial(i, sample, Status.COMPLETED, {"acc": i / 9}, i / 9) for i in range(3)]
     for i in range(3, 40):
-        trace = f'Traceback\n  File "net.py", line {i}, in f\n' + "x\n" * 100 + "ValueError"
+        trace = f'Traceback\n  File "net.py", line {i}, in f\n' + "x\n" * 100 + "y" * 10**6
         trials.append(Trial(i, sample, Status.FAILED, traceback=trace, reason="ValueError"))
     page = page_of(made(tmp_path, trials, space=space))
     assert "Shows 6 of 300 labels." in page.words
     assert "And 27 other kinds of failure, of 27 trials." in page.words
     assert "lines before]" in page.words
+    assert len(page.words) < 10**5
     assert "about 2.0e+90 samples" in page.words
 
 
@@ -268,11 +270,16 @@ def test_files_that_are_damaged_are_named_and_left_out(tmp_path: Path) -> None:
     (directory / "trials" / str(number) / "architecture.json").write_text('{"version": 2}')
     (directory / "trials" / "0" / "search.jsonl").write_text("[]\n")
     (directory / "best" / "net.py").write_bytes(b"\xff\xfe\x00 = 1")
+    second = best(trials, 2)[1].number
+    with_files(directory, second)
+    place = directory / "trials" / str(second) / "architecture.json"
+    place.write_text(place.read_text().replace("[2, 3]", "[2, 9]"))
     page = page_of(directory)
     assert (
         "architecture.json is left out, since it cannot be read: This is no architecture of version 1."
         in page.words
     )
+    assert "This is no architecture: an edge joins layers that are not there." in page.words
     assert "search.jsonl is left out" in page.words
     assert page.faults == []
 

@@ -141,9 +141,19 @@ def test_it_prints_light_and_comes_back(look: Any, rich: Path) -> None:
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     printed = page.evaluate(charts)
     widths = page.evaluate("() => [...document.querySelectorAll('.plot svg')].map(svg => svg.clientWidth)")
-    assert max(widths) <= 680
+    assert max(widths) == 820
+    page.emulate_media(media="print")
+    fits = """() => [...document.querySelectorAll('.plot')].filter(plot => plot.clientWidth).map(plot => {
+        const place = plot.getBoundingClientRect(), drawn = plot.querySelector('svg').getBoundingClientRect();
+        const box = plot.querySelector('svg').viewBox.baseVal, scale = drawn.width / box.width;
+        return drawn.height > 50 && Math.abs(drawn.width - place.width) < 1
+            && Math.abs(scale * box.height - drawn.height) < 1 && Math.abs(drawn.height - place.height) < 8;
+    })"""
+    assert page.evaluate(fits) == [True] * 11
+    page.emulate_media(media="screen")
     assert all(one != other for one, other in zip(before, printed))
     page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator(".plot svg[viewBox]").count() == 0
     page.wait_for_timeout(300)
     sizes = page.evaluate(
         "() => [...document.querySelectorAll('.plot')].map(p => [p.clientWidth, p.querySelector('svg')?.clientWidth])"

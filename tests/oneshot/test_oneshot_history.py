@@ -112,6 +112,19 @@ def test_numbers_that_json_lacks_come_back(tmp_path: Path) -> None:
     assert snapshot.health == {"search/gap": math.inf}
 
 
+@pytest.mark.parametrize(
+    ("weights", "sample"),
+    [({"a": [0.5]}, {}), ({"a": [[0.5, 0.5]]}, {}), ({"b": [0.5, 0.5]}, {}), ({"a": [0.5, 0.5]}, ["x"])],
+    ids=["too few", "too deep", "unknown", "no sample"],
+)
+def test_rows_that_do_not_fit_are_refused(tmp_path: Path, weights: Any, sample: Any) -> None:
+    file = tmp_path / "search.jsonl"
+    write_search(file, {"a": Candidates(("",), ("x", "y"))}, [])
+    append_epoch(file, {"epoch": 0, "step": 7, "weights": weights, "sample": sample})
+    with pytest.raises(ValueError, match="is no history of a one-shot search"):
+        read_search(file)
+
+
 @pytest.mark.parametrize("text", ["[1]\n", '{"candidates": 3}\n', "no JSON\n", '{"candidates": {}}\n{}\n'])
 def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "search.jsonl").write_text(text)

@@ -11,7 +11,7 @@ from nicegui import run, ui
 
 from lightning_nas import charts
 from lightning_nas.dashboard import files
-from lightning_nas.dashboard.actions import Answer, ask, changed
+from lightning_nas.dashboard.actions import Answer, ask, changed, resume_command
 from lightning_nas.dashboard.data import Reader
 from lightning_nas.dashboard.files import plain
 from lightning_nas.dashboard.look import Chart, Page
@@ -52,6 +52,7 @@ async def show(page: Page, key: str, number: str) -> None:
         state = text("", "state")
         _draw_neighbours(reader, trial.number)
         buttons = element("div", "line push")
+    hint = text("", "quiet small")
     reason = notice("", "warn")
     with grid():
         with panel("Sample", "half"):
@@ -82,6 +83,8 @@ async def show(page: Page, key: str, number: str) -> None:
         retry.set_visibility(now.status.is_final)
         for button in (stop, retry, copy):
             button.set_enabled(reader.is_running)
+        hint.set_visibility(not reader.is_running)
+        hint.say(_why_not(reader))
         result.clear()
         with result:
             _draw_result(now)
@@ -106,6 +109,13 @@ async def show(page: Page, key: str, number: str) -> None:
 
     await redraw_log()
     page.live(reader, again)
+
+
+def _why_not(reader: Reader) -> str:
+    """Why nothing can be asked for while no search runs, and what makes it go on."""
+    is_finished = reader.summary is not None and reader.summary.state == "finished"
+    command = resume_command(reader.directory) + (" --max-trials N" if is_finished else "")
+    return f"No search runs here that could take up a retry or a copy; `{command}` makes it go on."
 
 
 async def _read(reader: Reader, number: str) -> Trial | None:

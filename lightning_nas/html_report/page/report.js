@@ -3,7 +3,7 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const PRINTED_PX = 680; // the width of A4 and Letter between their margins
+  const PRINTED_PX = 820; // paper is some 680 wide, to which the style sheet makes charts smaller
   const LARGE = 300_000; // characters of an option: about 2,000 points
   const plots = new Map();
   let isPrinted = false;
@@ -78,15 +78,20 @@
     for (const [name, { place, drawn }] of plots) {
       if (drawn === null) continue;
       const share = place.closest(".half") ? 0.48 : place.closest(".beside") ? 0.58 : 1;
-      drawn.resize({ width: PRINTED_PX * share, height: parseInt(getComputedStyle(place).getPropertyValue("--printed")) });
+      const tall = place.closest(".beside") ? "--narrow" : "--printed";
+      const width = Math.round(PRINTED_PX * share);
+      const height = parseInt(place.style.getPropertyValue(tall));
+      drawn.resize({ width, height });
       draw(name);
       drawn.getZr().flush(); // the page is taken before the next frame
+      place.querySelector("svg")?.setAttribute("viewBox", `0 0 ${width} ${height}`);
     }
   });
   addEventListener("afterprint", () => {
     isPrinted = false;
     opened.forEach((each) => (each.open = false));
-    for (const [name, { drawn }] of plots) {
+    for (const [name, { place, drawn }] of plots) {
+      place.querySelector("svg")?.removeAttribute("viewBox");
       drawn?.resize({ width: "auto", height: "auto" });
       draw(name);
     }
