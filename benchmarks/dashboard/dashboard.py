@@ -80,7 +80,11 @@ def write(directory: Path, trials: int) -> None:
             acc = best * (1 - math.exp(-(step + 1) / speed)) + rng.normal(0, 0.005)
             store.report(number, step, Intermediate(step, {"acc": acc, "loss": 1 - acc}))
         if number % 20 == 7:
-            end: dict[str, Any] = {"status": Status.FAILED, "reason": "ValueError: no", "traceback": "ValueError: no"}
+            end: dict[str, Any] = {
+                "status": Status.FAILED,
+                "reason": "ValueError: no",
+                "traceback": "ValueError: no",
+            }
         else:
             end = {"status": Status.COMPLETED, "metrics": {"acc": acc, "loss": 1 - acc}, "score": acc}
         store.write(Trial(number, sample, started=began, finished=began + rng.uniform(20, 55), **end))

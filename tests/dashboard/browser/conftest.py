@@ -158,7 +158,9 @@ def browser() -> Iterator[Browser]:
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
     """A browser, if there is one."""
-    api = pytest.importorskip("playwright.sync_api", reason="NOT TESTED in a browser: playwright is not installed")
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="NOT TESTED in a browser: playwright is not installed"
+    )
     if CHROMIUM is None:
         pytest.skip("NOT TESTED in a browser: there is no Chromium")
     with api.sync_playwright() as playwright:

@@ -83,7 +83,9 @@ def attack(sample: dict[str, Any]) -> dict[str, float]:
     return {HOSTILE_METRIC: 1 - sample[":label"]}
 
 
-def search(function: Callable[..., Any], directory: Path, space: dict[str, Any] = SPACE, **options: Any) -> None:
+def search(
+    function: Callable[..., Any], directory: Path, space: dict[str, Any] = SPACE, **options: Any
+) -> None:
     """A random search of a function."""
     settings = {"max_trials": TRIALS, "progress": False, "max_consecutive_failures": None, **options}
     Experiment(space, FunctionalEvaluator(function), Random(), directory=directory, **settings).run()
@@ -106,7 +108,9 @@ def stoppable(directory: Path) -> None:
 
 
 def hostile(directory: Path) -> None:
-    space = {label: Categorical([HOSTILE_VALUE, "x"]) for label in HOSTILE_LABELS[:3]} | {":label": Float(0, 1)}
+    space = {label: Categorical([HOSTILE_VALUE, "x"]) for label in HOSTILE_LABELS[:3]} | {
+        ":label": Float(0, 1)
+    }
     search(attack, directory, space=space, max_trials=4, objective=HOSTILE_METRIC, seed=3)
 
 
@@ -117,9 +121,7 @@ def networks(directory: Path) -> None:
     from lightning_nas.evaluators import Classification
 
     train, val = digits_loaders(batch_size=200)
-    evaluator = Classification(
-        train_dataloaders=train, val_dataloaders=val, max_epochs=1, accelerator="cpu"
-    )
+    evaluator = Classification(train_dataloaders=train, val_dataloaders=val, max_epochs=1, accelerator="cpu")
     Experiment(
         Net(),
         evaluator,
@@ -150,7 +152,9 @@ def one_shot(directory: Path) -> None:
                 "skip": lambda node, edge, state: nn.Identity(),
                 "tanh": lambda node, edge, state: nn.Tanh(),
             }
-            self.cell = nn.Cell(operations, num_nodes=2, num_ops_per_node=2, num_predecessors=2, label="normal")
+            self.cell = nn.Cell(
+                operations, num_nodes=2, num_ops_per_node=2, num_predecessors=2, label="normal"
+            )
             self.hidden = nn.Linear(8, nn.ValueChoice([2, 4], label="hidden"))
             self.head = nn.Linear(nn.ValueChoice([2, 4], label="hidden"), 2)
 

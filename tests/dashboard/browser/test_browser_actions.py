@@ -70,9 +70,11 @@ def test_a_search_is_stopped_at_once_resumed_as_the_page_says_and_stopped_gently
     page: Page, root: Path, address: str
 ) -> None:
     directory = root / "stoppable search"
-    with process(SEARCHES, "stoppable", directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+    with process(
+        SEARCHES, "stoppable", directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as driver:
         until(lambda: (directory / "experiment.db").exists() and state(directory).running, 120)
-        until(lambda: go(page, "/") or page.get_by_role("link", name="stoppable search").count())
+        go(page, "/")
         page.get_by_role("link", name="stoppable search").click()
         page.get_by_role("button", name="Stop search").click()
         page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
@@ -81,15 +83,22 @@ def test_a_search_is_stopped_at_once_resumed_as_the_page_says_and_stopped_gently
         page.get_by_role("button", name="Stop search").click()
         page.get_by_role("dialog").get_by_role("button", name="Stop now", exact=True).click()
         driver.wait(20)
-    page.get_by_text("No search runs here").wait_for()
+    page.get_by_text("No search runs here (stopped").wait_for()
     assert not page.get_by_role("button", name="Stop search").is_visible()
     go(page, "/experiment/stoppable~20search/trials/0")
-    assert page.get_by_role("button", name="Retry trial").or_(
-        page.get_by_role("button", name="Stop trial")
-    ).first.is_disabled()
-    command = page.get_by_text("lightning-nas resume").inner_text()
+    assert (
+        page.get_by_role("button", name="Retry trial")
+        .or_(page.get_by_role("button", name="Stop trial"))
+        .first.is_disabled()
+    )
+    command = page.get_by_role("code").inner_text()
     resumed = subprocess.Popen(
-        command, shell=True, env=ENVIRONMENT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        shell=True,
+        env=ENVIRONMENT,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         until(lambda: state(directory).running, 120)
@@ -134,7 +143,7 @@ def test_a_log_can_be_searched(page: Page, experiments: Path) -> None:
 
 @pytest.mark.slow
 def test_code_and_onnx_are_made_and_downloaded(page: Page, experiments: Path) -> None:
-    page.set_default_timeout(120_000)
+    page.set_default_timeout(60_000)
     go(page, "/experiment/networks/architecture?trial=1")
     page.get_by_role("img", name="Network of trial 1").wait_for()
     with page.expect_download() as code:
@@ -162,10 +171,14 @@ def test_the_grid_sorts_filters_and_shows_chosen_columns(page: Page, experiments
     until(lambda: rows(page)[0]["number"] == str(min(by_number, key=lambda t: t.metrics["acc"]).number))
     header.click()
     until(lambda: rows(page)[0]["number"] == str(best.number))
-    page.get_by_role("columnheader", name="optimizer", exact=True).locator(".ag-header-cell-menu-button, .ag-header-cell-filter-button").first.click()
+    page.get_by_role("columnheader", name="optimizer", exact=True).locator(
+        ".ag-header-cell-menu-button, .ag-header-cell-filter-button"
+    ).first.click()
     page.get_by_role("dialog").or_(page.locator(".ag-filter")).get_by_role("textbox").first.fill("sgd")
     sgd = sum(trial.sample["optimizer"] == "sgd" for trial in by_number)
-    until(lambda: len(rows(page)) == min(sgd, len(rows(page))) and {row["l1"] for row in rows(page)} == {"sgd"})
+    until(
+        lambda: len(rows(page)) == min(sgd, len(rows(page))) and {row["l1"] for row in rows(page)} == {"sgd"}
+    )
     page.keyboard.press("Escape")
     field(page, "Columns").click()
     page.get_by_role("option", name="optimizer", exact=True).click()
@@ -174,8 +187,8 @@ def test_the_grid_sorts_filters_and_shows_chosen_columns(page: Page, experiments
 
 def test_selected_trials_are_compared(page: Page, experiments: Path) -> None:
     go(page, "/experiment/finished/trials")
-    for box in page.locator(".ag-row [type=checkbox]").all()[:2]:
-        box.check()
+    for row in range(2):
+        page.locator(f".ag-row[row-index='{row}'] [type=checkbox]").check()
     compared = option(page, "Compare")
     assert {series["name"] for series in compared["series"]} == {"trial 23", "trial 22"}
     assert len(compared["series"][0]["data"]) == 10
@@ -205,7 +218,9 @@ def test_the_slider_of_a_one_shot_search_changes_the_heat_map(page: Page, experi
     assert page.get_by_role("img", name="Cell normal").locator("svg").count() == 1
 
 
-def test_the_axes_of_the_front_can_be_chosen_and_a_point_opens_its_trial(page: Page, experiments: Path) -> None:
+def test_the_axes_of_the_front_can_be_chosen_and_a_point_opens_its_trial(
+    page: Page, experiments: Path
+) -> None:
     go(page, "/experiment/finished/pareto")
     before = option(page, "Pareto front")
     choose(page, "Horizontal metric", "loss")

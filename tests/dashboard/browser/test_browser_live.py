@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import go, serving, until
+from conftest import go, serving
 from looking import option
 
 from lightning_nas.experiment import folder
@@ -33,7 +33,9 @@ def stored(directory: Path, trials: int = 1) -> SqliteStore:
     store = SqliteStore.create(directory, Description(SPACE, "Random()", "acc", None, 0))
     store.begin_run({"max_trials": 9}, {"python": "3"})
     for number in range(trials):
-        store.write(Trial(number, {"lr": 0.5}, Status.COMPLETED, {"acc": 0.5}, 0.5, started=1.0, finished=2.0))
+        store.write(
+            Trial(number, {"lr": 0.5}, Status.COMPLETED, {"acc": 0.5}, 0.5, started=1.0, finished=2.0)
+        )
     return store
 
 
@@ -45,9 +47,10 @@ def directory(root: Path, address: str) -> Iterator[Path]:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def opened(page: Page, name: str = "own", end: str = "") -> None:
-    """Opens an experiment that the server may not have found yet."""
-    until(lambda: (go(page, f"/experiment/{name}{end}"), not page.get_by_text("No experiment").count())[1])
+def opened(page: Page, end: str = "") -> None:
+    """Opens the test's experiment, which the server has not come across yet."""
+    go(page, f"/experiment/own{end}")
+    page.get_by_role("heading", name="own", exact=True).wait_for()
 
 
 def test_a_value_that_is_stored_appears_within_two_seconds(page: Page, directory: Path) -> None:
@@ -82,7 +85,17 @@ def test_a_trial_page_follows_its_trial(page: Page, directory: Path) -> None:
             store.report(1, step, Intermediate(step, {"acc": step / 4}))
         assert len(option(page, "Intermediate results")["series"][0]["data"]) > 0
         page.get_by_text("the first line").wait_for()
-        store.write(Trial(1, {"lr": 0.25}, Status.FAILED, reason="ValueError: no", traceback="Traceback: no", started=1.0, finished=2.0))
+        store.write(
+            Trial(
+                1,
+                {"lr": 0.25},
+                Status.FAILED,
+                reason="ValueError: no",
+                traceback="Traceback: no",
+                started=1.0,
+                finished=2.0,
+            )
+        )
         page.get_by_text("ValueError: no").wait_for()
         page.get_by_role("heading", name="Traceback").wait_for()
         page.get_by_role("button", name="Retry trial").wait_for()
@@ -123,13 +136,19 @@ def test_values_that_are_not_finite_are_shown(page: Page, directory: Path) -> No
         store.write(Trial(1, {"lr": 0.5}, started=1.0))
         for step, value in enumerate((0.5, float("nan"), float("inf"), -float("inf"), 1e300)):
             store.report(1, step, Intermediate(step, {"acc": value}))
-        store.write(Trial(1, {"lr": 0.5}, Status.FAILED, {"acc": float("nan")}, reason="nan", started=1.0, finished=2.0))
+        store.write(
+            Trial(
+                1, {"lr": 0.5}, Status.FAILED, {"acc": float("nan")}, reason="nan", started=1.0, finished=2.0
+            )
+        )
     for end in ("", "/trials", "/trials/1", "/pareto"):
         opened(page, end=end)
         assert "nan" in page.locator(".body").inner_text() or end in ("", "/pareto")
 
 
-def test_a_folder_without_experiments_and_a_server_that_ends_are_told(browser: Browser, tmp_path: Path) -> None:
+def test_a_folder_without_experiments_and_a_server_that_ends_are_told(
+    browser: Browser, tmp_path: Path
+) -> None:
     (tmp_path / "runs").mkdir()
     page = browser.new_page()
     with serving(tmp_path / "runs") as address:

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 HEADINGS = {
     "": [
-        *("Best so far, beside every trial", "Trials by status", "Running trials", "Search space", "Settings"),
+        *(
+            "Best so far, beside every trial",
+            "Trials by status",
+            "Running trials",
+            "Search space",
+            "Settings",
+        ),
         *("Environment of the last run", "Log of the search"),
     ],
     "/trials": ["All trials", "Compare", "Parameters and metrics", "Durations"],
@@ -69,7 +75,9 @@ def test_the_list_of_experiments_says_how_each_stands(page: Page, experiments: P
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (400, "light"), (400, "dark")])
-def test_pages_fit_and_can_be_read(page: Page, experiments: Path, running: Path, width: int, scheme: str) -> None:
+def test_pages_fit_and_can_be_read(
+    page: Page, experiments: Path, running: Path, width: int, scheme: str
+) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     failed = next(trial.number for trial in trials(experiments / "flawed") if trial.reason)
@@ -144,7 +152,12 @@ def test_chromium_itself_notes_no_request_to_another_host(
     path = tmp_path / "net.json"
     own = browser.browser_type.launch(executable_path=CHROMIUM, args=[*FLAGS, f"--log-net-log={path}"])
     page = own.new_page(base_url=address)
-    for end in ("/", "/experiment/finished", "/experiment/finished/trials", "/experiment/networks/architecture"):
+    for end in (
+        "/",
+        "/experiment/finished",
+        "/experiment/finished/trials",
+        "/experiment/networks/architecture",
+    ):
         go(page, end)
         wait_for_charts(page)
     own.close()
