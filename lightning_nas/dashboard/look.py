@@ -37,12 +37,17 @@ addEventListener("load", () => {
   }, 2000);
 });
 """
-# A chart comes to be some moments after its element.
+# A chart comes to be some moments after its element. NiceGUI draws the empty option of its own each 10 ms until it
+# has, at times once more after this: a chart that has lost what it was given gets it again.
 _DRAW = """((id, option) => {
   const draw = (left) => {
     const chart = getElement(id)?.chart;
-    if (chart) chart.setOption(option, true);
-    else if (left > 0) setTimeout(() => draw(left - 1), 20);
+    if (!chart && left > 0) setTimeout(() => draw(left - 1), 20);
+    if (!chart) return;
+    chart.setOption(option, true);
+    chart.given = option;
+    const isLost = () => !chart.isDisposed() && chart.given === option && !chart.getOption().series?.length;
+    for (const wait of [30, 300]) setTimeout(() => isLost() && chart.setOption(option, true), wait);
   };
   draw(500);
 })(%d, %s)"""
