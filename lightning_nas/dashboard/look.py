@@ -119,7 +119,7 @@ class Page:
             current: the end of the page's address, one of `PAGES`.
         """
         reader = self.experiments.reader(key)
-        if reader is None and not self.experiments.is_complete:
+        if reader is None:  # it may have begun since the folder was gone through
             await run.io_bound(self.experiments.scan)
             reader = self.experiments.reader(key)
         if reader is None:

@@ -183,7 +183,7 @@ def _style() -> str:
             f".lnas .input, .lnas .output {{ fill: {colour('back')}; stroke: {colour('border')} }}",
             f".lnas .node {{ fill: {colour('ink')} }}",
             f".lnas .on-operation {{ fill: {colour('on-fill')} }}",
-            f".lnas .on-node {{ fill: {colour('paper')}; font-weight: 600 }}",
+            f".lnas .on-node {{ fill: {colour('box')}; font-weight: 600 }}",
             f".lnas .family-none {{ stroke: {colour('ink')}; stroke-dasharray: 4 3 }}\n",
         ]
     )
