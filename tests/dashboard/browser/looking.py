@@ -56,7 +56,8 @@ _FOCUS = """async () => {
   const field = e.closest('.q-field, .q-slider') ?? e;
   const look = () => [e, field, ...field.querySelectorAll('*')].flatMap(each => [null, '::before', '::after'].map(
     part => { const s = getComputedStyle(each, part);
-      return [s.outlineStyle, s.outlineWidth, s.borderColor, s.borderWidth, s.boxShadow, s.transform].join(); })).join();
+      return [s.outlineStyle, s.outlineWidth, s.borderColor, s.borderWidth, s.boxShadow, s.transform].join();
+    })).join();
   const before = look(), name = e.ariaLabel || e.innerText || e.closest('label')?.innerText || e.className;
   e.blur();
   await new Promise(resolve => setTimeout(resolve, 60));
@@ -67,7 +68,8 @@ _FOCUS = """async () => {
 }"""
 _UNREACHED = """() => [...document.querySelectorAll(
     'a[href], button, input, select, textarea, [role=slider], [tabindex="0"]')]
-  .filter(e => !e.wasReached && e.checkVisibility({visibilityProperty: true}) && !e.closest('.ag-root, .ag-tab-guard, .disabled'))
+  .filter(e => !e.wasReached && e.checkVisibility({visibilityProperty: true}))
+  .filter(e => !e.closest('.ag-root, .ag-tab-guard, .disabled'))
   .filter(e => !e.disabled && e.tabIndex >= 0 && !e.querySelector('input') && e.type !== 'hidden')
   .map(e => (e.ariaLabel || e.innerText || e.className).slice(0, 40))"""
 
