@@ -81,7 +81,7 @@ class Broken(torch.nn.Module):
     ("part", "message"),
     [
         (Fixed(), "does not run with 3 rows"),
-        (Branching(), r"It happened in '1', a Branching \(.*test_export_hard_cases.py:\d+\)"),
+        (Branching(), r"It happened in '1', a Branching \(.*test_export_proofs.py:\d+\)"),
         (Broken(), "does not run on 2 rows of the example inputs.*RuntimeError"),
     ],
 )
