@@ -17,6 +17,7 @@ from lightning_nas.experiment import folder
 from lightning_nas.experiment.description import Description
 from lightning_nas.experiment.store import DATABASE, SqliteStore
 from lightning_nas.experiment.summary import Summary, find_experiments, summary
+from lightning_nas.experiment.usage import Usage, read_usage
 from lightning_nas.trial import Status, Trial
 
 _RESCAN_S, _RESCAN_SHARE = 2.0, 0.1
@@ -156,6 +157,10 @@ class Reader:
         with contextlib.closing(SqliteStore.open(self.directory)) as store:
             found = (store.trial(number) for number in numbers)
             return [trial for trial in found if trial is not None]
+
+    def usage(self, number: int) -> Usage | None:
+        """What a trial took of the machine; None if it left no word of it."""
+        return read_usage(self.directory / folder.trial_folder(number))
 
     def _read(self) -> None:
         path = self.directory / DATABASE

@@ -11,6 +11,8 @@ from nicegui.elements.mixins.text_element import TextElement
 
 from lightning_nas.dashboard.actions import Answer
 from lightning_nas.dashboard.files import plain
+from lightning_nas.experiment.display import duration_text
+from lightning_nas.experiment.usage import Usage
 
 _NOTICES: Mapping[str, Literal["positive", "negative", "warning"]] = {
     "done": "positive",
@@ -77,6 +79,17 @@ def facts(pairs: Iterable[tuple[str, object]]) -> None:
         for name, value in pairs:
             text(name, tag="dt")
             text(value, "mono", tag="dd")
+
+
+def usage_facts(usage: Usage | None) -> list[tuple[str, str]]:
+    """What is known of a trial's processor time and memory, to be shown as names and values."""
+    if usage is None:
+        return []
+    known = (("memory", usage.memory_mb), ("GPU memory", usage.gpu_memory_mb))
+    return [
+        ("processor time", duration_text(usage.cpu_s)),
+        *((f"most {name}", f"{value:,.0f} MB") for name, value in known if value is not None),
+    ]
 
 
 def table(name: str, columns: Sequence[str], right: Iterable[str] = ()) -> Element:

@@ -29,10 +29,12 @@ from lightning_nas.dashboard.parts import (
     table,
     tell_answer,
     text,
+    usage_facts,
 )
 from lightning_nas.experiment.display import duration_text, time_taken_s
 from lightning_nas.experiment.folder import trial_folder
 from lightning_nas.experiment.requests import Copy, Kill, Request, Retry
+from lightning_nas.experiment.usage import Usage
 from lightning_nas.space import Domain
 from lightning_nas.trial import Trial
 
@@ -87,7 +89,7 @@ async def show(page: Page, key: str, number: str) -> None:
         hint.say(_why_not(reader))
         result.clear()
         with result:
-            _draw_result(now)
+            _draw_result(now, reader.usage(now.number))
         if seen and now == seen[-1]:
             return
         seen[:] = [now]
@@ -139,7 +141,7 @@ def _draw_neighbours(reader: Reader, number: int) -> None:
     ui.link("Architecture", f"/experiment/{reader.key}/architecture?trial={number}").classes("small")
 
 
-def _draw_result(trial: Trial) -> None:
+def _draw_result(trial: Trial, usage: Usage | None) -> None:
     clock = "%Y-%m-%d %H:%M:%S"
     metrics = trial.metrics or (trial.intermediate[-1].metrics if trial.intermediate else {})
     facts(
@@ -153,6 +155,7 @@ def _draw_result(trial: Trial) -> None:
                 "-" if trial.finished is None else time.strftime(clock, time.localtime(trial.finished)),
             ),
             ("time taken", duration_text(time_taken_s(trial)) or "-"),
+            *usage_facts(usage),
         ]
     )
 

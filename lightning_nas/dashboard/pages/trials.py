@@ -14,7 +14,7 @@ from lightning_nas import charts
 from lightning_nas.dashboard.data import Reader
 from lightning_nas.dashboard.files import plain
 from lightning_nas.dashboard.look import Page
-from lightning_nas.dashboard.parts import element, grid, named, panel, text
+from lightning_nas.dashboard.parts import element, grid, named, panel, row, table, text, usage_facts
 from lightning_nas.experiment.display import time_taken_s
 from lightning_nas.trial import Trial
 
@@ -219,7 +219,9 @@ Parallel = Callable[[Sequence[Trial], float], None]
 
 def _draw_parallel(page: Page, reader: Reader, columns: Columns) -> tuple[ui.slider, Parallel]:
     """The chart of parallel axes and its slider; gives what draws it again."""
-    labels, metrics = columns.labels[:_SHOWN_COLUMNS], columns.metrics[:3]
+    objective = None if reader.description is None else reader.description.objective.metric
+    labels = columns.labels[:_SHOWN_COLUMNS]
+    metrics = sorted(columns.metrics, key=lambda name: name != objective)[:3]  # the first colours the lines
     with element("div", "line"):
         share = text("", "number")
         start = max(1, min(100, 100 * _LINES // max(1, len(reader.trials))))
@@ -262,3 +264,10 @@ async def _draw_comparison(page: Page, reader: Reader, box: Any, numbers: Sequen
         chart = page.chart(charts.curves(trials, start), "Intermediate results")
         choice.on_value_change(lambda event: chart.show(charts.curves(trials, event.value)))
         page.chart(charts.durations(trials), "Durations of the selected trials", 220)
+        used = [(trial.number, dict(usage_facts(reader.usage(trial.number)))) for trial in trials]
+        names_of_use = list(dict.fromkeys(name for _, each in used for name in each))
+        if names_of_use:
+            with table("What the selected trials took", ("Trial", *names_of_use), right=names_of_use):
+                for number, each in used:
+                    cells = (each.get(name, "-") for name in names_of_use)
+                    row(number, *cells, right=range(1, 1 + len(names_of_use)))
