@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 
-def run_script(script: str, *arguments: object, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+def run_script(script: str, *arguments: object, timeout_s: float = 150) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
         capture_output=True,
