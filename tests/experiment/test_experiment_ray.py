@@ -190,7 +190,7 @@ def test_without_a_shared_folder_files_come_back_and_go_along_on_resume(
         again = Job(0, {}, folder, 0, resume_from=folder / "checkpoint")
         assert run(runner, [again])[0].metrics == {"default": 1.0}
     assert (folder / "checkpoint").read_text() == "further"
-    assert sorted(shipping.snapshot(folder)) == ["checkpoint", "output.log", "pid"]
+    assert sorted(shipping.snapshot(folder)) == ["checkpoint", "output.log", "pid", "usage.json"]
 
 
 def test_the_trials_of_a_killed_driver_end_with_it(cluster: SimpleNamespace, tmp_path: Path) -> None:
