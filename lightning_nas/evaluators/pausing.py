@@ -55,6 +55,7 @@ class _TrialCheckpoint:
         self._may_pause = may_pause
         self._due = -math.inf  # monotonic
         self._is_between_epochs = False
+        self._goes_on = False  # from a checkpoint, in its first epoch
         self._loaded: list[Any] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:  # `ddp_spawn` sends callbacks to its ranks
@@ -62,10 +63,19 @@ class _TrialCheckpoint:
 
     # Not at the end of an epoch: plateau schedulers take their step after that hook.
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        if trainer.current_epoch > 0 and trainer.strategy.broadcast(time.monotonic() >= self._due):
+        # Where it goes on, this state has a checkpoint; another would be wrong, since Lightning has by now
+        # begun to read the data, which draws a number, and will do so once more.
+        if self._goes_on or trainer.current_epoch == 0:
+            return
+        if trainer.strategy.broadcast(time.monotonic() >= self._due):
             self._is_between_epochs = True
-            self._write(trainer)
-            self._is_between_epochs = False
+            try:
+                self._write(trainer)
+            finally:
+                self._is_between_epochs = False
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self._goes_on = False
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         if self._may_pause and trainer.should_stop:
@@ -91,6 +101,7 @@ class _TrialCheckpoint:
         return {"random": gathered(random_states())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._goes_on = True
         self._loaded = state_dict["random"]
         self._restore(0)  # in case that `configure_optimizers` makes the loader, to count batches
 
