@@ -10,6 +10,9 @@ STAMP  := $(VENV)/.installed
 LOWER        := .venv-lower
 LOWER_PYTHON ?= python3.10
 
+# Two processes of tests, each with whole files; more memory than cores is what more of them would need.
+SIDE_BY_SIDE := -n 2 --dist loadfile
+
 .PHONY: demo test lint types format test-lower clean
 
 demo: $(STAMP)
@@ -17,7 +20,7 @@ demo: $(STAMP)
 	@echo "(The command lightning-nas is in $(BIN): source $(BIN)/activate)"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -33,7 +36,7 @@ format: $(STAMP)
 # The oldest versions that pyproject.toml allows, on the oldest Python it allows. The one warning
 # let through comes from pytorch-lightning 2.6.0 itself under torch 2.11.
 test-lower: $(LOWER)/.installed
-	$(LOWER)/bin/python -m pytest -W "ignore:.*LeafSpec:FutureWarning"
+	$(LOWER)/bin/python -m pytest $(SIDE_BY_SIDE) -W "ignore:.*LeafSpec:FutureWarning"
 
 $(STAMP): pyproject.toml
 	@$(call make_venv,$(PYTHON),$(VENV),-e '.[dev]')

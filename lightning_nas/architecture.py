@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ class Layer:
         name: the module's path in the model, such as `cells.0.op_1`, or the function's name; unique.
         kind: its class or function, such as `Conv2d` or `cat`.
         detail: what tells it from others of its kind, such as `32 -> 64, 3x3, stride 2`; may be empty.
-        block: the path of the part it belongs to, by which parameters and FLOPs are summed; the model's own child.
+        block: the path of the part it belongs to, by which parameters and FLOPs are summed: the outermost part
+            that is more than a list of parts, such as `cells.3`; "" for what the model itself does.
         choice: the label of the choice that put it there; None if it is in every network of the space.
         params: how many numbers it learns; those shared with an earlier layer count there.
         macs: multiply-accumulate operations of one example, what papers mostly call FLOPs; None if unknown.
@@ -48,16 +49,22 @@ class Architecture:
         edges: pairs of positions in `layers`: the first one's output goes into the second.
         params: of the whole network.
         macs: of the whole network for one example; None if unknown.
+        kinds: the classes of the parts that hold layers, by path; of the network itself under "".
     """
 
     layers: tuple[Layer, ...]
     edges: tuple[tuple[int, int], ...]
     params: int
     macs: int | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Data that JSON can hold; `from_json` takes it back."""
-        return {"version": 1, **dataclasses.asdict(self)}
+        """Data that JSON can hold; `from_json` takes it back. Fields of layers that say nothing are left out."""
+        layers = [
+            {name: value for name, value in vars(layer).items() if value != _DEFAULTS[name]}
+            for layer in self.layers
+        ]
+        return {"version": 1, **vars(self), "layers": layers, "kinds": dict(self.kinds)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Architecture:
@@ -71,8 +78,10 @@ class Architecture:
         try:
             layers = [Layer(**{**layer, "shape": _shape(layer.get("shape"))}) for layer in data["layers"]]
             edges = [(int(start), int(end)) for start, end in data["edges"]]
-            return cls(tuple(layers), tuple(edges), data["params"], data["macs"])
-        except (AttributeError, KeyError, TypeError) as error:
+            if not all(0 <= place < len(layers) for edge in edges for place in edge):
+                raise ValueError("an edge joins layers that are not there")
+            return cls(tuple(layers), tuple(edges), data["params"], data["macs"], dict(data.get("kinds", {})))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"This is no architecture: {error}.") from error
 
 
@@ -84,6 +93,9 @@ def read_architecture(path: Path) -> Architecture:
         ValueError: if it holds something else.
     """
     return Architecture.from_json(json.loads(path.read_text(encoding="utf-8")))
+
+
+_DEFAULTS = {each.name: each.default for each in dataclasses.fields(Layer)}
 
 
 def _shape(shape: Any) -> tuple[int, ...] | None:

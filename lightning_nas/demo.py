@@ -108,7 +108,8 @@ On the 300 test images, which the search has never seen, it is right in {_accura
   {best}/weights.pt    its trained weights
   {best}/net.onnx      as ONNX; proved equal (difference {onnx:.1g} at most)
 
-To see all trials:         lightning-nas show {directory}
+To see all trials:         lightning-nas show {directory}, or as a page: lightning-nas view {directory}
+To mail them around:       lightning-nas report {directory}
 To export the best three:  lightning-nas export {directory} --top 3 --format code"""
     )
 

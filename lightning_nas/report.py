@@ -88,6 +88,11 @@ def report_final_result(value: Any) -> None:
     trial.final = metrics
 
 
+def current_trial() -> RunningTrial | None:
+    """The trial that runs here, or None outside a trial."""
+    return _current.get()
+
+
 def current_sample() -> Sample | None:
     """The sample of the current trial, or None outside a trial."""
     trial = _current.get()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,31 @@ class SearchHistory:
     snapshots: tuple[Snapshot, ...] = ()
 
 
+def write_search(path: Path, candidates: Mapping[str, Candidates], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes the file of a search as a whole or not at all, over what an earlier attempt left there.
+
+    Args:
+        path: of the file; its folder is made.
+        candidates: by label.
+        rows: the epochs so far, as `OneShot.history` has them.
+    """
+    head = {
+        "candidates": {
+            label: {"rows": each.rows, "columns": each.columns} for label, each in candidates.items()
+        }
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.new")
+    draft.write_text("".join(map(_line, [head, *rows])), encoding="utf-8")
+    draft.replace(path)
+
+
+def append_epoch(path: Path, row: Mapping[str, Any]) -> None:
+    """Adds an epoch's line to the file of a search; a reader sees it as soon as this returns."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(_line(row))
+
+
 def read_search(path: Path) -> SearchHistory:
     """Reads the file that a search leaves; a last line that is still being written does not count.
 
@@ -83,9 +109,26 @@ def read_search(path: Path) -> SearchHistory:
 
 
 def _snapshot(row: Mapping[str, Any], candidates: Mapping[str, Candidates]) -> Snapshot:
-    weights = {
-        label: tuple(map(tuple, table if candidates[label].rows != ("",) else [table]))
-        for label, table in row["weights"].items()
-    }
-    health = {name: value for name, value in row.items() if name.startswith("search/")}
-    return Snapshot(row["epoch"], row["step"], weights, row["sample"], health)
+    weights = {label: _table(table, candidates[label]) for label, table in row["weights"].items()}
+    health = {name: float(value) for name, value in row.items() if name.startswith("search/")}
+    return Snapshot(int(row["epoch"]), int(row["step"]), weights, dict(row["sample"].items()), health)
+
+
+def _table(table: Any, candidates: Candidates) -> tuple[tuple[float, ...], ...]:
+    rows = tuple(tuple(map(float, row)) for row in (table if candidates.rows != ("",) else [table]))
+    if list(map(len, rows)) != [len(candidates.columns)] * len(candidates.rows):
+        raise TypeError(f"weights of shape {(len(candidates.rows), len(candidates.columns))} were expected")
+    return rows
+
+
+def _line(value: Any) -> str:
+    return json.dumps(_finite(value), allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinity as texts, which JSON can hold and `float` reads."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, (list, tuple)) else value

@@ -126,6 +126,7 @@ class Candidate:
         budget: after how many steps, earlier attempts included, the stopping rule looks at the trial again;
             None if it does so at each report. What Hyperband calls the budget of a configuration.
         steps: how many steps earlier attempts have reported.
+        experiment: the name of the experiment, that of its folder.
     """
 
     number: int
@@ -136,6 +137,7 @@ class Candidate:
     may_pause: bool = False
     budget: int | None = None
     steps: int = 0
+    experiment: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,25 @@ import sys
 
 import pytest
 
-HEAVY = ("lightning", "networkx", "onnx", "onnxruntime", "onnxscript", "optuna", "pytorch_lightning", "torch")
+HEAVY = (
+    "lightning",
+    "matplotlib",
+    "networkx",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "optuna",
+    "pytorch_lightning",
+    "torch",
+)
 LIGHT_MODULES = (
     "lightning_nas",
+    "lightning_nas.charts",
     "lightning_nas.cli",
     "lightning_nas.errors",
     "lightning_nas.experiment",
+    "lightning_nas.importance",
+    "lightning_nas.plots",
     "lightning_nas.report",
     "lightning_nas.space",
     "lightning_nas.stopping",

@@ -26,11 +26,14 @@ ONNX = {"onnx", "onnxruntime", "onnxscript"}
 # part -> (level, third-party packages it may import). A part imports lower levels and itself.
 PARTS: dict[str, tuple[int, set[str]]] = {
     "errors": (0, set()),
+    "loading": (0, set()),
     "space": (1, {"numpy"}),
     "trial": (2, {"numpy"}),
     "report": (2, {"numpy"}),
     "architecture": (2, set()),
     "search_history": (2, set()),
+    "charts": (3, set()),
+    "drawing": (3, set()),
     "strategies": (3, {"numpy"}),
     "stopping": (3, {"numpy"}),
     "mutables": (3, {"numpy", "networkx"} | TORCH),
@@ -38,12 +41,16 @@ PARTS: dict[str, tuple[int, set[str]]] = {
     "evaluators": (4, {"numpy"} | TORCH | LIGHTNING),
     "export": (4, {"numpy"} | TORCH | ONNX),
     "hub": (4, {"numpy"} | TORCH),
+    "importance": (4, {"optuna"}),
     "digits": (4, {"numpy"} | TORCH),
+    "plots": (5, {"matplotlib"}),
     "oneshot": (5, {"numpy"} | TORCH | LIGHTNING),
     "experiment": (6, {"cloudpickle", "numpy", "rich"}),
     "demo": (7, {"numpy", "rich"} | TORCH | LIGHTNING),
     "hpo": (7, {"numpy", "yaml", "jsonargparse"} | TORCH | LIGHTNING),
-    "cli": (8, {"rich"}),
+    "html_report": (7, {"jinja2", "markupsafe"}),
+    "dashboard": (8, {"fastapi", "nicegui", "starlette", "uvicorn"}),
+    "cli": (9, {"rich"}),
 }
 
 # Two halves of one part each: `nn` shows the choices that `mutables` makes, `report` the running trial.

@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import draw_cells
+
+from lightning_nas.drawing import cell_svg
+from lightning_nas.search_history import FILE as SEARCH_FILE
+from lightning_nas.search_history import SearchHistory, read_search
 
 INK, GREY, CHOSEN = "#1f2933", "#6b7785", "#d4351c"
 TRAIN, HELD_OUT, THIRD = "#2563a8", "#b5541c", "#4d7a35"
@@ -27,8 +30,9 @@ def draw_run(run: Path) -> list[Path]:
     genotype = _read(run / "genotype.json")
     if genotype is not None:
         drawn += draw_cells(genotype, run, run.name)
-    alphas, rows = _read(run / "alphas.json"), _read(run / "curves.json")
-    if not alphas and not rows:
+    search = read_search(run / SEARCH_FILE) if (run / SEARCH_FILE).exists() else SearchHistory({})
+    rows = _read(run / "curves.json")
+    if not search.snapshots and not rows:
         return drawn
     try:
         import matplotlib
@@ -36,11 +40,25 @@ def draw_run(run: Path) -> list[Path]:
         print('No PNGs, as matplotlib is not installed: pip install "lightning-nas[plots]".', file=sys.stderr)
         return drawn
     matplotlib.use("agg")
-    if alphas and alphas["epochs"]:
-        drawn += [_alphas(alphas, label, run) for label in alphas["names"]]
+    if search.snapshots:
+        drawn += [_alphas(search, label, run) for label in search.candidates]
     if rows:
         drawn.append(_curves(rows, run))
     return drawn
+
+
+def draw_cells(genotype: Mapping[str, Sequence], folder: Path, name: str) -> list[Path]:
+    """Writes `cell-normal.svg` and `cell-reduce.svg` of what `genotype.json` holds."""
+    paths = []
+    for kind, words in (("normal", "Normal cell"), ("reduce", "Reduction cell")):
+        pairs = list(zip(genotype[kind][::2], genotype[kind][1::2]))
+        drawing = cell_svg(
+            pairs, genotype[f"{kind}_concat"], f"{words} of {name}", is_reduction=kind == "reduce"
+        )
+        path = folder / f"cell-{kind}.svg"
+        path.write_text(drawing, encoding="utf-8")
+        paths.append(path)
+    return paths
 
 
 def _read(path: Path) -> Any:
@@ -59,20 +77,20 @@ def derived_edges(sample: Mapping[str, Any], cell: str) -> set[tuple[str, str]]:
     return edges
 
 
-def _alphas(alphas: Mapping[str, Any], label: str, run: Path) -> Path:
+def _alphas(search: SearchHistory, label: str, run: Path) -> Path:
     """One heat-map per edge: a row for each operation, a column for each epoch; the derived ones are marked."""
     import matplotlib.pyplot as plt
     from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
     from matplotlib.patches import Rectangle
 
-    edges, operations = alphas["names"][label]["edges"], alphas["names"][label]["operations"]
-    epochs = alphas["epochs"]
-    weights = np.array([row["weights"][label] for row in epochs]).reshape(len(epochs), len(edges), -1)
+    edges, operations = search.candidates[label].rows, search.candidates[label].columns
+    epochs, last = search.snapshots, search.snapshots[-1]
+    weights = np.array([each.weights[label] for each in epochs])  # (epochs, edges, operations)
     # White is the weight of an undecided edge, 1/k; differences below 0.001 would only be noise made visible.
     even = 1 / len(operations)
     norm = TwoSlopeNorm(even, min(weights.min(), even - 0.001), max(weights.max(), even + 0.001))
     colours = LinearSegmentedColormap.from_list("weights", ["#565f69", "#ffffff", "#08407e"])
-    chosen = derived_edges(epochs[-1]["sample"], label)
+    chosen = derived_edges(last.sample, label)
     places = [tuple(map(int, edge.split("_"))) if "_" in edge else (0, 0) for edge in edges]
     nodes, states = sorted({node for node, _ in places}), sorted({state for _, state in places})
     figure, axes = plt.subplots(
@@ -84,7 +102,7 @@ def _alphas(alphas: Mapping[str, Any], label: str, run: Path) -> Path:
     )
     for axis in axes.flat:
         axis.set_visible(False)
-    first, last = epochs[0]["epoch"] + 0.5, epochs[-1]["epoch"] + 1.5
+    left, right = epochs[0].epoch + 0.5, last.epoch + 1.5
     image: Any = None
     for number, (edge, (node, state)) in enumerate(zip(edges, places)):
         axis = axes[nodes.index(node), states.index(state)]
@@ -95,7 +113,7 @@ def _alphas(alphas: Mapping[str, Any], label: str, run: Path) -> Path:
             cmap=colours,
             norm=norm,
             interpolation="nearest",
-            extent=(first, last, len(operations) - 0.5, -0.5),
+            extent=(left, right, len(operations) - 0.5, -0.5),
         )
         axis.set_title(_edge_name(node, state), fontsize=9, color=INK)
         axis.set_yticks(range(len(operations)), operations if state == 0 else [])
@@ -110,18 +128,16 @@ def _alphas(alphas: Mapping[str, Any], label: str, run: Path) -> Path:
                 for spine in axis.spines.values():
                     spine.set(color=CHOSEN, linewidth=1.6)
                 mark = Rectangle(
-                    (first, row - 0.5), last - first, 1, fill=False, edgecolor=CHOSEN, linewidth=1.6
+                    (left, row - 0.5), right - left, 1, fill=False, edgecolor=CHOSEN, linewidth=1.6
                 )
                 mark.set_clip_on(False)
                 axis.add_patch(mark)
                 axis.set_title(f"{_edge_name(node, state)}: {operation}", fontsize=9, color=CHOSEN)
     figure.supxlabel("epoch", fontsize=10, color=INK)
-    entropy = epochs[-1].get("search/entropy")
+    entropy = last.health.get("search/entropy")
     title = f"{label.capitalize()} cell: softmax weights of the operations on each edge"
     note = "" if entropy is None else f"; entropy {entropy:.3f} of 1"
-    figure.suptitle(
-        f"{title}\nred: derived after epoch {epochs[-1]['epoch'] + 1}{note}", fontsize=11, color=INK
-    )
+    figure.suptitle(f"{title}\nred: derived after epoch {last.epoch + 1}{note}", fontsize=11, color=INK)
     bar = figure.colorbar(image, ax=axes, fraction=0.02, pad=0.01)
     bar.set_label("weight", fontsize=9, color=INK)
     bar.ax.axhline(even, color=INK, linewidth=1)

@@ -26,13 +26,17 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from lightning_nas.hub import DARTS_OPERATIONS, DartsSpace, Genotype
 from lightning_nas.oneshot import OneShot
+from lightning_nas.search_history import FILE as SEARCH_FILE
 
 
 def parser() -> ArgumentParser:
     """The options and their defaults."""
     made = ArgumentParser(description=__doc__)
     made.add_subclass_arguments(
-        OneShot, "method", skip={"search_data", "search_share"}, help="the one-shot method and its settings"
+        OneShot,
+        "method",
+        skip={"search_data", "search_share", "history_file"},
+        help="the one-shot method and its settings",
     )
     made.add_class_arguments(
         DartsSpace,
@@ -64,7 +68,7 @@ def parser() -> ArgumentParser:
 
 
 class Diary(Callback):
-    """Writes the alphas' history and the genotype after each epoch."""
+    """Writes the genotype after each epoch; the method itself writes the history of its alphas."""
 
     def __init__(self, method: OneShot, run: Path) -> None:
         self.method = method
@@ -75,13 +79,7 @@ class Diary(Callback):
             self.write()
 
     def write(self) -> None:
-        assert self.method.supernet is not None
         sample = self.method.sample()
-        names = {
-            label: {"edges": rows, "operations": operations}
-            for label, (rows, operations) in self.method.supernet.names.items()
-        }
-        write_json(self.run / "alphas.json", {"names": names, "epochs": self.method.history})
         write_json(self.run / "sample.json", sample)
         write_json(self.run / "genotype.json", as_json(Genotype.from_sample(sample)))
 
@@ -110,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> Genotype:
     instantiate = getattr(cli, "instantiate", None) or cli.instantiate_classes
     method = instantiate(options).method
     method.search_data = data.search_dataloader
+    method.history_file = run / SEARCH_FILE
     net = DartsSpace(**options.model.as_dict(), num_classes=data.num_classes, search=True)
     module = Classifier(
         net, **options.training.as_dict(), channels_last=options.channels_last, compile=options.compile

@@ -9,15 +9,11 @@ resume. Times are medians with quartiles, one thread; the others stand beside fo
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import statistics
-import subprocess
 import time
-from pathlib import Path
 
 import numpy as np
+from common import parser, quartiles, write
 
 from lightning_nas.space import Categorical, SearchSpace
 from lightning_nas.strategies import (
@@ -62,13 +58,7 @@ def milliseconds_per_ask(strategy: Strategy, trials: list[Trial], runs: int) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--trials", type=int, default=10_000)
-    parser.add_argument("--runs", type=int, default=50)
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
-    options = parser.parse_args()
+    options = parser(__file__, __doc__, trials=10_000, runs=50).parse_args()
     rng = np.random.default_rng(0)
     trials = [finished(number, SPACE.sample(rng)) for number in range(options.trials)]
     results: dict[str, object] = {}
@@ -76,19 +66,16 @@ def main() -> None:
         first, *times = milliseconds_per_ask(strategy, trials, 5 if name == "TPE" else options.runs)
         results[name] = {
             "ask_ms": round(statistics.median(times), 3),
-            "quartiles_ms": [round(t, 3) for t in statistics.quantiles(times, n=4)[::2]],
+            "quartiles_ms": quartiles(times, 3),
             "first_ms": round(first, 1),
         }
         print(name, results[name], flush=True)
     results |= {
         "trials": options.trials,
         "runs": options.runs,
-        "python": platform.python_version(),
         "numpy": np.__version__,
-        "machine": f"{platform.machine()}, 1 thread",
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
     }
-    options.output.write_text(json.dumps(results, indent=1) + "\n")
+    write(options.output, results)
 
 
 if __name__ == "__main__":

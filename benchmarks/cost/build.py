@@ -9,11 +9,8 @@ none, so that only our work and the modules' remain. A B A B, medians; the sprea
 
 from __future__ import annotations
 
-import argparse
 import json
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from common import parser, quartiles, write
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "mnist"))
@@ -48,12 +46,7 @@ def milliseconds(function: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
-    options = parser.parse_args()
+    options = parser(__file__, __doc__, runs=200).parse_args()
     torch.set_num_threads(1)
     net, rng = Net(), np.random.default_rng(0)
     space = net.search_space
@@ -68,16 +61,13 @@ def main() -> None:
                 times["plain"].append(milliseconds(lambda sample=sample: plain(sample)))
                 times["build"].append(milliseconds(lambda sample=sample: net.build(sample)))
         results |= {f"{kind}_{device}_ms": statistics.median(found) for kind, found in times.items()}
-        results[f"build_{device}_ms_quartiles"] = statistics.quantiles(times["build"], n=4)[::2]
+        results[f"build_{device}_ms_quartiles"] = quartiles(times["build"], 4)
         results[f"overhead_{device}_ms"] = results[f"build_{device}_ms"] - results[f"plain_{device}_ms"]
     results |= {
         "runs": options.runs,
         "torch": torch.__version__,
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, 1 thread",
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
     }
-    options.output.write_text(json.dumps(results, indent=1) + "\n")
+    write(options.output, results)
     print(json.dumps(results, indent=1))
 
 

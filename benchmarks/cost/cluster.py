@@ -9,17 +9,17 @@ time counts, then one trial that reports 200 times. Processes and Ray in turn, A
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from common import in_turn, parser, write
 
 from lightning_nas.experiment.runners import Job, ProcessRunner, RayRunner, Runner, Work
 
@@ -74,10 +74,7 @@ def measure(make: Callable[[Work, Path], Runner]) -> dict[str, float]:
 def main() -> None:
     import ray
 
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
-    options = parser.parse_args()
+    options = parser(__file__, __doc__, rounds=3).parse_args()
     began = time.perf_counter()
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
     ray_start_s = time.perf_counter() - began
@@ -85,10 +82,7 @@ def main() -> None:
         "processes": lambda work, directory: ProcessRunner(work, 2, directory),
         "ray": lambda work, directory: RayRunner(work, 2, directory),
     }
-    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in runners}
-    for _ in range(options.rounds):
-        for name, make in runners.items():
-            rounds[name].append(measure(make))
+    rounds = in_turn(options.rounds, {name: partial(measure, make) for name, make in runners.items()})
     medians = {
         name: {key: round(statistics.median(each[key] for each in measured), 3) for key in measured[0]}
         for name, measured in rounds.items()
@@ -98,13 +92,8 @@ def main() -> None:
         "rounds": rounds,
         "ray_start_s": round(ray_start_s, 2),
         "versions": {name: metadata.version(name) for name in ("ray", "torch")},
-        "commit": subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip(),
-        "cores": os.cpu_count(),
-        "load_average": os.getloadavg(),
     }
-    options.output.write_text(json.dumps(result, indent=2) + "\n")
+    write(options.output, result)
     print(json.dumps({**medians, "ray_start_s": result["ray_start_s"]}, indent=2))
 
 

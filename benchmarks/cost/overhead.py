@@ -41,6 +41,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import common
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
@@ -274,7 +275,7 @@ def summary(mine: list[list[float]], floor: list[list[float]]) -> dict[str, Any]
     every = sorted(itertools.chain(*mine))
     return {
         "ms": round(statistics.median(every), 2),
-        "quartiles_ms": [round(q, 2) for q in statistics.quantiles(every, n=4)[::2]],
+        "quartiles_ms": common.quartiles(every, 2),
         "above_alone_ms": round(statistics.median(a - b for a, b in medians), 2),
         "ratio_to_alone": round(statistics.median(a / b for a, b in medians), 3),
         "medians_ms_by_round": [round(a, 2) for a, _ in medians],
@@ -282,13 +283,9 @@ def summary(mine: list[list[float]], floor: list[list[float]]) -> dict[str, Any]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = common.parser(__file__, __doc__, rounds=5)
     parser.add_argument("--nni", type=Path, help="where NNI 3.0 is installed")
     parser.add_argument("--only-nni", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
@@ -315,13 +312,11 @@ def main() -> None:
         "rounds": options.rounds,
         "versions": {name: version(name) for name in ("torch", "pytorch-lightning", "optuna")}
         | ({"nni": "3.0"} if options.nni else {}),
-        "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread",
         "trials_per_round": {"script": SCRIPT_TRIALS, "lightning": FITS},
         "load_average": [*load, os.getloadavg()[0]],
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
     }
-    options.output.write_text(json.dumps(described, indent=1) + "\n")
+    common.write(options.output, described)
 
 
 if __name__ == "__main__":

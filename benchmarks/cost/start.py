@@ -11,20 +11,19 @@ its first batch.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
-import os
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from common import in_turn, parser, write
 from pytorch_lightning.callbacks import Callback
 from torch import nn
 
@@ -111,27 +110,16 @@ def ours(settings: dict[str, Any]) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
-    options = parser.parse_args()
+    options = parser(__file__, __doc__, rounds=3).parse_args()
     runners = {n: s for n, s in RUNNERS.items() if n != "ray" or importlib.util.find_spec("ray")}
-    seconds: dict[str, list[float]] = {"alone": [], **{name: [] for name in runners}}
-    for _ in range(options.rounds):
-        seconds["alone"] += alone()
-        for name, settings in runners.items():
-            seconds[name] += ours(settings)
+    ways = {"alone": alone, **{name: partial(ours, settings) for name, settings in runners.items()}}
+    seconds = {name: list(chain(*found)) for name, found in in_turn(options.rounds, ways).items()}
     result = {
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load_average": round(os.getloadavg()[0], 2),
         "rounds": options.rounds,
         "limit_s": LIMIT_S,
         "seconds": {name: [round(q, 4) for q in statistics.quantiles(s, n=4)] for name, s in seconds.items()},
     }
-    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    write(options.output, result)
     print(json.dumps(result["seconds"]))
 
 

@@ -12,13 +12,10 @@ and Lightning imported before.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -26,6 +23,7 @@ from typing import Any
 
 import pytorch_lightning  # noqa: F401  it is part of what memory is compared with
 import torch
+from common import parser, write
 
 from lightning_nas.experiment import Experiment, SqliteStore
 from lightning_nas.experiment.description import Description
@@ -98,12 +96,7 @@ def opened(directory: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--trials", type=int, default=10_000)
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
-    options = parser.parse_args()
+    options = parser(__file__, __doc__, trials=10_000).parse_args()
     with tempfile.TemporaryDirectory() as directory:
         results = search(options.trials, Path(directory) / "search")
         print(results, flush=True)
@@ -121,13 +114,9 @@ def main() -> None:
         "memory_is_below_300_mb": results["memory_beyond_torch_mb"] < 300,
         "opens_in_2_s": results["open_s_with_50_reports"] < 2,
         "trials": options.trials,
-        "python": platform.python_version(),
         "torch": torch.__version__,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load_average": os.getloadavg()[0],
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
     }
-    options.output.write_text(json.dumps(results, indent=1) + "\n")
+    write(options.output, results)
     print(json.dumps(results, indent=1))
 
 

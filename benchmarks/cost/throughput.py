@@ -20,23 +20,19 @@ and quartiles of the rounds; ratios of medians. CPU is that of the calling proce
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import multiprocessing
-import os
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import in_turn, parser, quartiles, write
 
 from lightning_nas.experiment import Experiment
 from lightning_nas.space import Float
@@ -145,7 +141,7 @@ def summary(rounds: list[dict[str, float]]) -> dict[str, Any]:
     rates = [each["trials_per_s"] for each in rounds]
     return {
         "trials_per_s": round(statistics.median(rates), 1),
-        "quartiles": [round(rate, 1) for rate in statistics.quantiles(rates, n=4)[::2]],
+        "quartiles": quartiles(rates, 1),
         "first_start_s": round(rounds[0]["start_s"], 3),
         "start_s": round(statistics.median(each["start_s"] for each in rounds[1:]), 3),
         "driver_cpu_ms": round(statistics.median(each["driver_cpu_ms"] for each in rounds), 2),
@@ -153,16 +149,9 @@ def summary(rounds: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
-    options = parser.parse_args()
-    times: dict[str, list[dict[str, float]]] = {name: [] for name in rows()}
-    for _ in range(max(2, options.rounds)):
-        for name, run in rows().items():
-            times[name].append(measured(run, TRIALS[name]))
+    options = parser(__file__, __doc__, rounds=5).parse_args()
+    ways = {name: partial(measured, run, TRIALS[name]) for name, run in rows().items()}
+    times = in_turn(max(2, options.rounds), ways)
     results: dict[str, Any] = {name: summary(rounds) for name, rounds in times.items()}
     rates = {name: row["trials_per_s"] for name, row in results.items()}
     for name, limit in LIMITS.items():
@@ -171,12 +160,8 @@ def main() -> None:
         "reuse_to_pool": round(rates["reuse"] / rates["pool"], 3),
         "rounds": options.rounds,
         "trials_per_round": {name: TRIALS[name] for name in times},
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load_average": os.getloadavg()[0],
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
     }
-    options.output.write_text(json.dumps(results, indent=1) + "\n")
+    write(options.output, results)
     print(json.dumps(results, indent=1))
 
 

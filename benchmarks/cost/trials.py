@@ -12,17 +12,15 @@ may take 4 ms, a tick of the scheduler: see `load_average` and `fsync_ms`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
+
+from common import parser, quartiles, write
 
 from lightning_nas.experiment import Experiment
 from lightning_nas.space import Float
@@ -71,12 +69,7 @@ def milliseconds(ends: list[float]) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
-    options = parser.parse_args()
+    options = parser(__file__, __doc__, rounds=5).parse_args()
     search("processes")  # warms the server and the file system
     times: dict[str, list[float]] = {"inprocess": [], "processes": []}
     rates, syncs = [], []
@@ -89,7 +82,7 @@ def main() -> None:
     results: dict[str, Any] = {}
     for runner, found in times.items():
         results[f"{runner}_ms"] = statistics.median(found)
-        results[f"{runner}_ms_quartiles"] = statistics.quantiles(found, n=4)[::2]
+        results[f"{runner}_ms_quartiles"] = quartiles(found, 3)
         results[f"{runner}_is_below_{LIMITS_MS[runner]:.0f}_ms"] = results[f"{runner}_ms"] < LIMITS_MS[runner]
     results |= {
         "ratio": results["processes_ms"] / results["inprocess_ms"],
@@ -97,12 +90,8 @@ def main() -> None:
         "two_at_a_time_trials_per_s": statistics.median(rates),
         "rounds": options.rounds,
         "trials_per_round": TRIALS,
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load_average": os.getloadavg()[0],
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
     }
-    options.output.write_text(json.dumps(results, indent=1) + "\n")
+    write(options.output, results)
     print(json.dumps(results, indent=1))
 
 

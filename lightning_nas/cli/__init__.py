@@ -10,7 +10,18 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lightning_nas.cli import asking, exporting, looking, rescuing, running, sizing, sweeping, trials
+from lightning_nas.cli import (
+    asking,
+    exporting,
+    looking,
+    page,
+    reporting,
+    rescuing,
+    running,
+    sizing,
+    sweeping,
+    trials,
+)
 from lightning_nas.cli.options import PROGRAM, Commands, parse
 from lightning_nas.errors import NASError
 
@@ -28,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: with code 2 for a wrong command or option, with 0 after `--help` and `--version`.
     """
     commands = Commands("Neural architecture search for PyTorch Lightning.")
-    for group in (running, sweeping, looking, asking, trials, exporting, sizing, rescuing):
+    for group in (running, sweeping, page, looking, asking, trials, exporting, reporting, sizing, rescuing):
         group.add(commands)
     options = parse(commands, sys.argv[1:] if arguments is None else list(arguments))
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from lightning_nas.cli.options import Commands, add_experiment, count
-from lightning_nas.cli.reading import as_json, open_store
+from lightning_nas.cli.reading import as_json, find_trial, open_store
 from lightning_nas.errors import ExperimentError
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ def add(commands: Commands) -> None:
         "Export the best models of an experiment, each proved equal first; or all its trials.",
     )
     add_experiment(export)
-    export.add_argument("--top", type=count(1), metavar="K", help="the K best (default: 1; with --type all)")
+    which = export.add_mutually_exclusive_group()
+    which.add_argument("--top", type=count(1), metavar="K", help="the K best (default: 1; with --type all)")
+    which.add_argument("--trial", type=count(0), metavar="NUMBER", help="this one instead")
     what = export.add_mutually_exclusive_group()
     what.add_argument(
         "--format",
@@ -57,9 +59,9 @@ def add(commands: Commands) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     if options.type is not None:
-        _export_trials(options.experiment, options.type, options.top, options.output)
+        _export_trials(options.experiment, options.type, options.top, options.trial, options.output)
     elif options.format == "dict":
-        _export_samples(options.experiment, options.top or 1, options.output)
+        _export_samples(options.experiment, options.top or 1, options.trial, options.output)
     else:
         from lightning_nas.cli.running import find_users_code
 
@@ -67,15 +69,18 @@ def _export(options: argparse.Namespace) -> None:
         from lightning_nas.experiment import Experiment
 
         experiment = Experiment.resume(options.experiment)
+        if options.trial is not None:
+            print(experiment.export_trial(options.trial, options.format, options.output))
+            return
         for path in experiment.export_top_models(options.top or 1, options.format, options.output):
             print(path)
 
 
-def _export_samples(directory: Path, top: int, output: Path | None) -> None:
+def _export_samples(directory: Path, top: int, number: int | None, output: Path | None) -> None:
     from lightning_nas.trial import best
 
     with open_store(directory) as store:
-        leaders = best(store.trials(), top)
+        leaders = best(store.trials(), top) if number is None else [find_trial(store, number)]
     if not leaders:
         raise ExperimentError(f"There is nothing to export from {directory}: no trial has completed.")
     if output is None:
@@ -88,11 +93,13 @@ def _export_samples(directory: Path, top: int, output: Path | None) -> None:
         print(path)
 
 
-def _export_trials(directory: Path, kind: str, top: int | None, output: Path | None) -> None:
+def _export_trials(
+    directory: Path, kind: str, top: int | None, number: int | None, output: Path | None
+) -> None:
     from lightning_nas.trial import best
 
     with open_store(directory) as store:
-        trials = store.trials()
+        trials = store.trials() if number is None else [find_trial(store, number)]
     if top is not None:
         trials = best(trials, top)
     with _opened(output) as file:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_nas.cli.options import Commands, add_experiment, add_root, count
+from lightning_nas.cli.page import add_page, show_page
 from lightning_nas.cli.reading import as_json, console, experiments, name_of, open_store, table
 from lightning_nas.errors import StoreError
 
@@ -33,9 +34,11 @@ def add(commands: Commands) -> None:
     show.add_argument("--top", type=count(1), metavar="K", help="only the K best (default: all)")
     show.add_argument("--json", action="store_true", help="as JSON, for other programs")
 
-    view = commands.add("view", _view, "Show how an experiment stands, until it ends.")
+    view = commands.add("view", _view, "Show an experiment as a page in the browser, or in the terminal.")
     add_experiment(view)
+    view.add_argument("--text", action="store_true", help="in the terminal instead, until the search ends")
     _add_once(view)
+    add_page(view)
 
     listing = commands.add("list", _list, "List the experiments under a folder.")
     add_root(listing)
@@ -110,7 +113,9 @@ def _view(options: argparse.Namespace) -> None:
 
     directory = options.experiment
     now = summary(directory, _LATEST)
-    if options.once or (now.state != "running" and not sys.stdout.isatty()):
+    if not options.text and not options.once:
+        show_page(directory, options)
+    elif options.once or (now.state != "running" and not sys.stdout.isatty()):
         console().print(_page(now))
     elif sys.stdout.isatty():
         _live(lambda: summary(directory, _LATEST), _page, _VIEW_S, lambda now: now.state == "running")

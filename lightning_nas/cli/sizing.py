@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import os
 import re
 import statistics
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lightning_nas.cli.options import Commands, count
 from lightning_nas.errors import NASError, SpaceError
+from lightning_nas.loading import load
 
 if TYPE_CHECKING:
     from lightning_nas.mutables import Blueprint
@@ -68,7 +66,7 @@ def _profile(options: argparse.Namespace) -> None:
         costs = list(track(drawn, "Building", total, transient=True, disable=not sys.stderr.isatty()))
     except (RuntimeError, ValueError, TypeError) as error:
         shapes = " and ".join(map(str, options.input)) or "none"
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SpaceError(f"{options.space} does not run on inputs of shape {shapes}: {reason}") from error
     which = f"all {total} networks" if size == total else f"{total} of {_number(size)} networks"
     print(f"{options.space}: {which}, {len(model.space)} label{'s' * (len(model.space) != 1)}")
@@ -102,29 +100,12 @@ def _load(place: str) -> Blueprint:
     """
     from lightning_nas.mutables import blueprint
 
-    source, _, name = place.rpartition(":")
-    if not source:
+    if ":" not in place.strip(":"):
         raise SpaceError(f"SPACE must be file.py:NAME or module:NAME, but is {place!r}.")
     try:
-        found: Any = _module(source)
-        for part in name.split("."):
-            found = getattr(found, part)
+        found = load(place, os.getcwd())
         is_maker = isinstance(found, type) or (callable(found) and not hasattr(found, "forward"))
         return blueprint(found() if is_maker else found)
     except (NASError, ImportError, AttributeError, TypeError, OSError) as error:
-        raise SpaceError(f"There is no model space at {place}: {error}.".replace("..", ".")) from error
-
-
-def _module(source: str) -> Any:
-    if not source.endswith(".py"):
-        sys.path.insert(0, os.getcwd())
-        return importlib.import_module(source)
-    path = Path(source).absolute()
-    sys.path.insert(0, str(path.parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # the code of its classes is looked up there
-    spec.loader.exec_module(module)
-    return module
+        reason = str(error).rstrip(".")
+        raise SpaceError(f"There is no model space at {place}: {reason}.") from error

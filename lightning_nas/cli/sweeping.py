@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def _sweep(options: argparse.Namespace) -> None:
         )
     path = os.path.relpath(experiment.directory / "trials" / str(best.number) / CONFIG)
     program = options.cli if options.cli is not None and options.cli.endswith(".py") else "YOUR_CLI.py"
-    print(f"Again: python {program} fit --config {path}")
+    print(f"Again: {shlex.join(['python', program, 'fit', '--config', path])}")
 
 
 def _word(words: tuple[str, ...]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import json
 import sys
 import time
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _STATUSES = ("running", "paused", "completed", "stopped", "failed")
 _POLL_S = 0.2
+_NOTHING = object()
+"""The value of `--set LABEL=`."""
 
 
 def add(commands: Commands) -> None:
@@ -98,10 +101,13 @@ def _copy(options: argparse.Namespace) -> None:
 
     with open_store(options.experiment) as store:
         sample: dict[str, Any] = dict(find_trial(store, options.number).sample)
-    sample.update(options.set)
     for label, value in options.set:
-        if value == "":
-            sample.pop(label)
+        if value is not _NOTHING:
+            sample[label] = value
+        elif label in sample:
+            del sample[label]
+        else:
+            raise ExperimentError(f"The sample has no {label!r} to remove; it has {', '.join(sample)}.")
     if ask(options.experiment, Copy(options.number, sample)):
         print(f"The changed sample of trial {options.number} is queued; it runs before any new one.")
 
@@ -111,6 +117,8 @@ def _assignment(text: str) -> tuple[str, Any]:
     label, sign, value = text.partition("=")
     if not sign or not label:
         raise argparse.ArgumentTypeError(f"it must be LABEL=VALUE, but is {text!r}")
+    if not value:
+        return label, _NOTHING
     try:
         return label, json.loads(value)
     except ValueError:
@@ -131,7 +139,7 @@ def _log(options: argparse.Namespace) -> None:
     if path is None:
         raise ExperimentError(_no_log(options.experiment, trial, stream))
     if options.tail is None:
-        position = _print_from(path, 0)
+        position = _print_from(path, 0, is_whole=not options.follow or trial.status.is_final)
     else:
         text, position = last_lines(path, options.tail)
         sys.stdout.write(text)
@@ -143,17 +151,19 @@ def _log(options: argparse.Namespace) -> None:
         follows = folder.driver(options.experiment) is not None
         with open_store(options.experiment) as store:
             trial = find_trial(store, options.number)
-        position = _print_from(path, position)
+        position = _print_from(path, position, is_whole=not follows or trial.status.is_final)
     _print_failure(trial, path)
 
 
-def _print_from(path: Path, position: int) -> int:
-    """Prints a file from a position on; the position where it ends."""
+def _print_from(path: Path, position: int, is_whole: bool) -> int:
+    """Prints a file from a position on; the position up to which it did, before a character still to be completed."""
     with path.open("rb") as file:
         file.seek(position)
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="backslashreplace")
         while block := file.read(1 << 20):
-            sys.stdout.write(block.decode(errors="backslashreplace"))
-        return file.tell()
+            sys.stdout.write(decoder.decode(block))
+        sys.stdout.write(decoder.decode(b"", final=is_whole))
+        return file.tell() - len(decoder.getstate()[0])
 
 
 def _print_failure(trial: Trial, path: Path) -> None:

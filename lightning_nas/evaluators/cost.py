@@ -131,13 +131,13 @@ def _memory(tensor: torch.Tensor) -> int:
 
 
 def _count(model: nn.Module, inputs: Any) -> int:
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), _attention_in_parts():
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), attention_in_parts():
         model(*inputs)
     return int(counter.get_total_flops()) // 2  # a multiply-accumulate is counted as two operations
 
 
 @contextlib.contextmanager
-def _attention_in_parts() -> Iterator[None]:
+def attention_in_parts() -> Iterator[None]:
     """Keeps torch from running attention in one fused operation, which is not counted."""
     was_enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

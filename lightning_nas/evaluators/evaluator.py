@@ -22,7 +22,7 @@ class Evaluator(Protocol):
 
         Args:
             candidate: the sample, a way to build its model, and a folder for files. An evaluator that
-                trains a torch model leaves `weights.pt` and `inputs.pt` there (see `artifacts`).
+                trains a torch model leaves `weights.pt`, `inputs.pt` and `architecture.json` there (see `artifacts`).
             report: is given metrics while they improve; once it answers False, the evaluator ends as
                 soon as it can and returns what it has.
 

@@ -7,8 +7,6 @@ import difflib
 import functools
 import inspect
 import random
-import signal
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from types import ModuleType
@@ -21,12 +19,14 @@ from torch import nn
 from lightning_nas.errors import MetricError
 from lightning_nas.evaluators.artifacts import Recorder
 from lightning_nas.evaluators.callback import ReportCallback, logged_metrics
+from lightning_nas.evaluators.interrupts import ctrl_c_raises
 from lightning_nas.evaluators.loaders import loaders_restored
+from lightning_nas.evaluators.loggers import begin_run, check_loggers, loggers_for
 from lightning_nas.evaluators.pausing import CHECKPOINT, trial_checkpoint
 from lightning_nas.evaluators.quiet import quiet
 from lightning_nas.evaluators.ranks import check_launch, ranks_in
 from lightning_nas.evaluators.roots import common_root, is_a
-from lightning_nas.report import current_sample, output_directory, resume_checkpoint, running
+from lightning_nas.report import current_sample, current_trial, output_directory, resume_checkpoint, running
 from lightning_nas.trial import Candidate, Metrics, Report
 
 
@@ -45,6 +45,13 @@ class LightningEvaluator:
             a trial is quiet unless they say otherwise: no logger, progress bar, model summary or
             checkpoints, files in the trial's folder; callbacks are copied for each trial. A function
             decides all this by itself (`lightning_nas.output_directory()` is the trial's folder).
+            Each trial is a run of its loggers, in which it goes on after a pause or a crash. A
+            TensorBoardLogger or CSVLogger writes to `<save_dir>/<name>/<experiment>/trial_<number>`, or, given as
+            `logger=True` or as the class itself, to `logs` in the trial's folder. Of any other logger give what
+            makes it: a class, a function or `functools.partial(WandbLogger, project="digits")`. It is called in each
+            trial with those of these that it has parameters for: `name` and `run_name` (both
+            "<experiment>/trial_<number>"), `version` and `experiment_name`; a function also of `experiment`, `trial`
+            and `directory`. The sample and the final metrics are logged too.
         train_dataloaders, val_dataloaders: as in `Trainer.fit`, or functions without arguments that make
             them, so that not every trial has to be sent the data.
         datamodule: instead of the loaders: a LightningDataModule, or a class or function that makes one.
@@ -53,8 +60,8 @@ class LightningEvaluator:
             the trial's number instead.
 
     Raises:
-        TypeError: if `trainer` is neither, or the Trainer has no such argument, or `module_factory` cannot
-            be called.
+        TypeError: if `trainer` is neither, or the Trainer has no such argument, or `logger` is one that trials
+            cannot share, or `module_factory` cannot be called.
         ValueError: if both loaders and a data module are given.
     """
 
@@ -79,16 +86,8 @@ class LightningEvaluator:
 
     @property
     def max_steps(self) -> int | None:
-        """How many reports a trial makes that is never stopped; None if the Trainer's arguments do not tell.
-
-        They tell if they have `max_epochs`, and no other limit, and the Trainer validates at ends of epochs.
-        """
-        arguments = {} if callable(self.trainer) else self.trainer
-        epochs, every = arguments.get("max_epochs"), arguments.get("check_val_every_n_epoch", 1)
-        others = ("max_steps", "max_time", "val_check_interval", "fast_dev_run")
-        if not (isinstance(epochs, int) and isinstance(every, int)) or any(n in arguments for n in others):
-            return None
-        return epochs // every if epochs >= every >= 1 else None
+        """How many reports a trial makes that is never stopped; None if the Trainer's arguments do not tell."""
+        return None if callable(self.trainer) else reports_in(self.trainer)
 
     @property
     def ranks(self) -> int:
@@ -165,23 +164,29 @@ class LightningEvaluator:
             "datamodule": _made(self.datamodule),
         }
         with quiet(), loaders_restored():
+            trial = current_trial()
             arguments, trainer = ({}, self.trainer()) if callable(self.trainer) else (self.trainer, None)
+            logger = loggers_for(arguments.get("logger", False), None if trial is None else trial.candidate)
             things = [trainer, data["datamodule"]]
             # The user's callbacks and loggers tell which Lightning is in use where nothing else does.
-            hints = [*_as_list(arguments.get("callbacks")), *_as_list(arguments.get("logger"))]
+            hints = [*_as_list(arguments.get("callbacks")), *_as_list(logger)]
             module = self._module(model, common_root(things, hints))
             lightning = common_root([module, *things], hints)
             last = [] if make_last is None else [make_last(lightning)]
             if trainer is None:
-                trainer = lightning.Trainer(**_with_defaults(arguments, callbacks))
+                trainer = lightning.Trainer(
+                    **_with_defaults({**arguments, "logger": logger}, callbacks, lightning)
+                )
             else:
                 # Before checkpoint callbacks, which Lightning keeps at the end.
                 trainer.callbacks[:0] = callbacks
             # Now that the Trainer is made: `enable_checkpointing` is for the user's checkpoints.
             trainer.callbacks += last
-            if output_directory() is not None:
+            if trial is not None:
                 check_launch(trainer)
-            _fit(trainer, module, ckpt_path=checkpoint, **data)
+                trainer.callbacks.insert(0, begin_run(trainer, trial.candidate))
+            with ctrl_c_raises():
+                trainer.fit(module, ckpt_path=checkpoint, **data)
         return trainer
 
     def _module(self, model: nn.Module, lightning: ModuleType) -> Any:
@@ -193,6 +198,21 @@ class LightningEvaluator:
                 f"`module_factory` must return a LightningModule, but returned a {type(module).__name__}."
             )
         return module
+
+
+def reports_in(arguments: Mapping[str, Any]) -> int | None:
+    """How often a Trainer with these arguments validates at the end of an epoch; None if they do not tell.
+
+    They tell if they have `max_epochs`, and no other limit, and the Trainer validates at ends of epochs.
+
+    >>> reports_in({"max_epochs": 7, "check_val_every_n_epoch": 2}), reports_in({"max_epochs": 7, "max_steps": 10})
+    (3, None)
+    """
+    epochs, every = arguments.get("max_epochs"), arguments.get("check_val_every_n_epoch", 1)
+    others = ("max_steps", "max_time", "val_check_interval", "fast_dev_run")
+    if not (isinstance(epochs, int) and isinstance(every, int)) or any(n in arguments for n in others):
+        return None
+    return epochs // every if epochs >= every >= 1 else None
 
 
 def _made(data: Any) -> Any:
@@ -221,38 +241,28 @@ def _check_trainer(arguments: Any) -> None:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else "see the documentation of lightning.Trainer."
             raise TypeError(f"The Trainer has no argument {name!r}; {hint}")
+    check_loggers(arguments.get("logger"))
 
 
-def _with_defaults(arguments: Mapping[str, Any], callbacks: Sequence[Any]) -> dict[str, Any]:
+def _with_defaults(
+    arguments: Mapping[str, Any], callbacks: Sequence[Any], lightning: ModuleType
+) -> dict[str, Any]:
     """The arguments of a trial's Trainer: the user's, and quiet ones where the user says nothing."""
     own = copy.deepcopy(_as_list(arguments.get("callbacks")))  # EarlyStopping and others keep a state
+    given = [*callbacks, *own]
     directory = output_directory()
     return {
-        "logger": False,
         "enable_model_summary": False,
         # Lightning refuses False beside a callback that does just this.
         "enable_progress_bar": any(is_a(each, "ProgressBar") for each in own),
-        "enable_checkpointing": any(is_a(each, "Checkpoint") for each in (*callbacks, *own)),
+        # It does not know those of its other root, and would add one of its own.
+        "enable_checkpointing": any(isinstance(each, lightning.callbacks.Checkpoint) for each in given),
         "default_root_dir": None if directory is None else str(directory),
         **arguments,
-        "callbacks": [*callbacks, *own],
+        "callbacks": sorted(
+            given, key=lambda each: is_a(each, "Checkpoint")
+        ),  # last, as Lightning has its own
     }
-
-
-def _fit(trainer: Any, module: Any, **arguments: Any) -> None:
-    """Calls `trainer.fit`. Ctrl-C comes out as KeyboardInterrupt: Lightning makes it an exit with code 1.
-
-    Lightning also leaves SIGINT ignored then; the handler is put back.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        trainer.fit(module, **arguments)
-    except SystemExit as error:
-        if not isinstance(error.__context__, KeyboardInterrupt):
-            raise
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, handler)
-        raise KeyboardInterrupt from error
 
 
 def _seed_everything(seed: int, number: int) -> None:

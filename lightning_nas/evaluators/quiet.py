@@ -9,11 +9,13 @@ from collections.abc import Iterator
 
 from lightning_nas.evaluators.roots import ROOTS
 
-# Advice on speed and on logging, and what Lightning 2.6 does that PyTorch 2.11 and newer deprecate:
+# Advice on speed and on logging, that a CSVLogger goes on in its folder (see `loggers`), and what Lightning 2.6 does
+# that PyTorch 2.11 and newer deprecate:
 # beginnings of the messages, and the modules of Lightning that they come from.
 _WARNINGS = (
     (r"The '\w+_dataloader' does not have many workers", ""),
     (r"The number of training batches \(\d+\) is smaller than the logging interval", ""),
+    (r"Experiment logs directory .* exists and is not empty", ""),
     (r"`isinstance\(treespec, LeafSpec\)` is deprecated", r"(pytorch_lightning|lightning\.pytorch)\."),
 )
 _LINES = ("GPU available: ", "TPU available: ", "HPU available: ", "💡 Tip: ", "`Trainer.fit` stopped: ")

@@ -17,19 +17,20 @@ from lightning_nas.experiment.description import Description, describe
 from lightning_nas.experiment.display import Display, make_display
 from lightning_nas.experiment.ending import Ending
 from lightning_nas.experiment.environment import environment, visible_gpus
+from lightning_nas.experiment.exporting import Formatter, export_trial
 from lightning_nas.experiment.failures import common_failure
 from lightning_nas.experiment.interrupts import Interrupts
 from lightning_nas.experiment.loop import Loop, Plan
 from lightning_nas.experiment.model import model_and_space, with_graph_keys
 from lightning_nas.experiment.one_shot import Derived, is_one_shot
 from lightning_nas.experiment.one_shot import check as check_one_shot
+from lightning_nas.experiment.page import start_page
 from lightning_nas.experiment.requests import Inbox
 from lightning_nas.experiment.runners import InProcessRunner, ProcessRunner, Ray, RayRunner, Runner, Work
 from lightning_nas.experiment.runners.gpus import check_per_trial
 from lightning_nas.experiment.runners.ranks import check_is_first, ranks_of
 from lightning_nas.experiment.settings import check_at_least, fitted_rule, new_directory, seconds
 from lightning_nas.experiment.store import DATABASE, SqliteStore, Store
-from lightning_nas.experiment.tidying import DELETED
 from lightning_nas.space import Domain, SearchSpace
 from lightning_nas.stopping import PausingRule
 from lightning_nas.strategies import Constrained
@@ -38,11 +39,11 @@ from lightning_nas.trial import Mode, Objective, Trial, best
 if TYPE_CHECKING:
     from lightning_nas.evaluators import Evaluator
     from lightning_nas.oneshot import OneShot
+    from lightning_nas.plots import Plots
     from lightning_nas.stopping import StoppingRule
     from lightning_nas.strategies import Strategy
 
 RunnerName = Literal["processes", "inprocess", "ray"]
-Formatter = Literal["dict", "code", "onnx", "instance"]
 
 
 class Experiment:
@@ -148,11 +149,13 @@ class Experiment:
     ) -> None:
         check_at_least(
             1,
+            or_none=True,
             concurrency=concurrency,
             max_consecutive_failures=max_consecutive_failures,
             keep_weights=keep_weights,
         )
-        check_at_least(0, max_trials=max_trials, seed=seed, lag=lag, retries=retries)
+        check_at_least(0, or_none=True, max_trials=max_trials)
+        check_at_least(0, seed=seed, lag=lag, retries=retries)
         check_per_trial(gpus_per_trial)
         cluster = Ray.named(runner)
         if cluster is not None:
@@ -285,12 +288,23 @@ class Experiment:
         """The completed trial with the highest score, None if there is none yet."""
         return next(iter(best(self.trials)), None)
 
-    def run(self) -> Experiment:
+    @property
+    def plot(self) -> Plots:
+        """Figures of the trials so far, such as `experiment.plot.history()`; matplotlib draws them."""
+        from lightning_nas.plots import Plots
+
+        return Plots(self.trials, self.space, self._objective)
+
+    def run(self, ui: bool | int = False) -> Experiment:
         """Runs until the budget is spent or the strategy has no more samples.
 
         Ctrl-C once: no new trial starts and the running ones are waited for; twice, or SIGTERM: they
         are ended and run again on resume. Then `KeyboardInterrupt` (`SystemExit`) is raised. A request
         (`lightning-nas stop`, see `requests`) does what Ctrl-C does.
+
+        Args:
+            ui: True also shows the search as a page, as `lightning-nas ui` does; a number is the port to serve
+                it on. It is a process of its own and ends once the search has and no browser looks any more.
 
         Returns:
             Itself.
@@ -298,7 +312,7 @@ class Experiment:
         Raises:
             ExperimentError: if the folder cannot be used or written, is in use or holds another experiment;
                 with less than 100 MB free on its disk; or after `max_consecutive_failures` failures in a row.
-                What has finished is kept.
+                What has finished is kept. Also if `ui` is given and its port is taken, or NiceGUI is missing.
         """
         check_is_first()
         folder.make(self.directory)
@@ -307,6 +321,10 @@ class Experiment:
             self._settings["progress"], self._objective, self._settings["max_trials"], runs_here
         )
         with folder.only_driver(self.directory), contextlib.closing(self._open_store()) as store:
+            if ui is not False:
+                display.say(
+                    f"The search is shown at {start_page(self.directory, None if ui is True else ui)}"
+                )
             with Inbox(self.directory, display.say) as inbox, Interrupts(runs_here) as interrupts:
                 self._pickle(display)
                 ending = self._search(store, display, interrupts, inbox)
@@ -358,6 +376,22 @@ class Experiment:
             return [dict(trial.sample) for trial in leaders]
         parent = self.directory / "export" if directory is None else Path(directory)
         return [self._export(trial, formatter, parent / str(trial.number)) for trial in leaders]
+
+    def export_trial(
+        self, number: int, formatter: Formatter = "dict", directory: str | Path | None = None
+    ) -> Any:
+        """The model of one trial that has a score, as `export_top_models` gives those of the best.
+
+        Raises:
+            ExperimentError, ExportError: as there, or if there is no such trial.
+        """
+        trial = next((trial for trial in self.trials if trial.number == number), None)
+        if trial is None or trial.score is None:
+            raise ExperimentError(f"There is no trial {number} with a score in {self.directory}.")
+        if formatter == "dict":
+            return dict(trial.sample)
+        parent = self.directory / "export" if directory is None else Path(directory)
+        return self._export(trial, formatter, parent / str(number))
 
     def _open_store(self) -> Store:
         if not (self.directory / DATABASE).exists():
@@ -413,7 +447,7 @@ class Experiment:
         return ending
 
     def _make_runner(self) -> Runner:
-        work = Work(self._arguments["evaluator"], self._model, self._one_shot)
+        work = Work(self._arguments["evaluator"], self._model, self._one_shot, self.directory.name)
         if self._settings["runner"] == "inprocess":
             return InProcessRunner(work)
         cluster = Ray.named(self._settings["runner"])
@@ -437,28 +471,8 @@ class Experiment:
         )
 
     def _export(self, trial: Trial, formatter: Formatter, directory: Path) -> Any:
-        if self._model is None:
-            raise ExperimentError(
-                "There is no model to export: the experiment was given a search space; use formatter='dict'."
-            )
-        from lightning_nas.export import export_model
-
-        weights, inputs = (trial.artifacts.get(name) for name in ("weights", "inputs"))
-        if weights is None and DELETED in trial.artifacts:
-            raise ExperimentError(
-                f"The weights of trial {trial.number} were deleted, since it was not among the best "
-                f"{self._settings['keep_weights']} (keep_weights); ask for fewer models, or for formatter='dict'."
-            )
-        sample = {label: value for label, value in trial.sample.items() if label in self._model.space}
-        return export_model(
-            self._model,
-            sample,
-            formatter,
-            directory=directory,
-            weights=None if weights is None else self.directory / weights,
-            inputs=None if inputs is None else self.directory / inputs,
-            metrics=trial.metrics,
-        )
+        keep_weights = self._settings["keep_weights"]
+        return export_trial(self.directory, self._model, trial, formatter, directory, keep_weights)
 
     def _export_best(self, display: Display) -> None:
         leader = self.best

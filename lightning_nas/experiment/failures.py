@@ -18,11 +18,11 @@ def commonest(trials: Sequence[Trial]) -> tuple[Trial | None, int]:
     numbers: "needed 7 MiB" is of one kind with "needed 9 MiB".
     """
     failed = [trial for trial in reversed(trials) if trial.status is Status.FAILED]
-    counts = Counter(map(_kind, failed))
+    counts = Counter(map(kind_of, failed))
     if not counts:
         return None, 0
     kind, count = counts.most_common(1)[0]  # among equals the first counted
-    return next(trial for trial in failed if _kind(trial) == kind), count
+    return next(trial for trial in failed if kind_of(trial) == kind), count
 
 
 def common_failure(trials: Sequence[Trial]) -> str:
@@ -44,5 +44,6 @@ def place_of(trial: Trial) -> str | None:
     return f"{file}:{line}"
 
 
-def _kind(trial: Trial) -> tuple[str, str | None]:
+def kind_of(trial: Trial) -> tuple[str, str | None]:
+    """What failures that are alike share."""
     return re.sub(r"\d+(\.\d+)?", "#", trial.reason or ""), place_of(trial)

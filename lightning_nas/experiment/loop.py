@@ -20,7 +20,7 @@ from lightning_nas.experiment.interrupts import Interrupts
 from lightning_nas.experiment.requests import Inbox, RequestError
 from lightning_nas.experiment.runners.attempt import trial_seed
 from lightning_nas.experiment.runners.protocol import Job, Outcome, Runner
-from lightning_nas.experiment.store import Store
+from lightning_nas.experiment.store import Store, elapsed_s
 from lightning_nas.experiment.tidying import Tidying
 from lightning_nas.stopping import PausingRule
 from lightning_nas.strategies import generator
@@ -95,11 +95,8 @@ class Loop:
         self._failures = 0
         self._unscored = 0  # trials that ended without the objective, while none had it
         self._is_exhausted = False
-        # A clock that was set back must not make time.
-        spent = sum(max(0.0, run["seen"] - run["started"]) for run in store.runs())
-        self._deadline = (
-            None if plan.max_duration_s is None else time.monotonic() + plan.max_duration_s - spent
-        )
+        left_s = None if plan.max_duration_s is None else plan.max_duration_s - elapsed_s(store.runs())
+        self._deadline = None if left_s is None else time.monotonic() + left_s
 
     def run(self, make_runner: Callable[[], Runner]) -> Ending:
         """Runs to the end; what then still runs is left to be taken up again.

@@ -32,10 +32,18 @@ def seconds(duration: str | float) -> float:
     return float(duration)
 
 
-def check_at_least(minimum: int, **settings: int | None) -> None:
-    """Raises ValueError, naming the setting, if one is no integer of at least `minimum`; None is let through."""
+def check_at_least(minimum: int, *, or_none: bool = False, **settings: int | None) -> None:
+    """Raises ValueError, naming the setting, if one is no integer of at least `minimum`.
+
+    Args:
+        minimum: the least.
+        or_none: whether None will do too.
+        settings: by name.
+    """
     for name, value in settings.items():
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < minimum):
+        if value is None and or_none:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
             raise ValueError(f"`{name}` must be an integer of at least {minimum}, but got {value!r}.")
 
 

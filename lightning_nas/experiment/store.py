@@ -162,6 +162,33 @@ class SqliteStore:
         trials = self._trials(f"number IN (SELECT number FROM trials WHERE {ended})", k)
         return sorted(trials, key=lambda trial: -(trial.finished or 0.0))
 
+    def news(self, since: int = 0) -> tuple[list[Trial], int]:
+        """What a reader has missed.
+
+        Args:
+            since: the number of the last change it knows, as an earlier call gave it; 0 for none.
+
+        Returns:
+            The trials whose status has changed since, by number and without their reports, and the number of
+            the last change.
+        """
+        with _named(self._path), _no_collection():
+            # The number first: what changes between the two queries is then told once more the next time.
+            (last,) = self._connection.execute("SELECT coalesce(max(id), 0) FROM changes").fetchone()
+            which = "number IN (SELECT number FROM changes WHERE id > ?)" if since else "? = 0"
+            rows = self._rows(f"SELECT * FROM trials WHERE {which} ORDER BY number", since)
+            return [as_trial(row, self.description.space) for row in rows], last
+
+    def last_report(self, number: int) -> Intermediate | None:
+        """The last report of a trial, None before there is one."""
+        query = "SELECT step, metrics FROM reports WHERE number = ? ORDER BY position DESC LIMIT 1"
+        with _named(self._path):
+            row = self._connection.execute(query, [number]).fetchone()
+            if row is None:
+                return None
+            metrics = as_metrics(row[1])
+            return Intermediate(row[0], metrics, self.description.objective.score_of_report(metrics))
+
     def counts(self) -> dict[Status, int]:
         """How many trials have each status that some have."""
         with _named(self._path):
@@ -396,9 +423,17 @@ def as_trial(row: Mapping[str, Any], space: SearchSpace, reports: Iterable[Inter
     )
 
 
+def elapsed_s(runs: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds that drivers have worked on an experiment, by what `Store.runs` says; a clock set back makes no time.
+
+    >>> elapsed_s([{"started": 10.0, "seen": 14.0}, {"started": 20.0, "seen": 11.0}])
+    4.0
+    """
+    return float(sum(max(0.0, run["seen"] - run["started"]) for run in runs))
+
+
 def as_metrics(text: str) -> Metrics:
     """What `metrics` of a trial or a report holds."""
-
     return {name: float(value) for name, value in json.loads(text).items()}
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from lightning_nas.experiment import folder
 from lightning_nas.experiment.ending import State, state_after
 from lightning_nas.experiment.runners.child import PID
-from lightning_nas.experiment.store import DATABASE, SqliteStore
+from lightning_nas.experiment.store import DATABASE, SqliteStore, elapsed_s
 from lightning_nas.trial import Objective, Status, Trial
 
 
@@ -72,7 +72,7 @@ def summary(directory: Path, latest: int = 0) -> Summary:
     with contextlib.closing(SqliteStore.open(directory)) as store:
         runs = store.runs()
         last = runs[-1] if runs else {}
-        elapsed = sum(run["seen"] - run["started"] for run in runs)
+        elapsed = elapsed_s(runs)
         if driver is not None and runs:
             elapsed += max(0.0, time.time() - last["seen"])
         ending = None if driver is not None else last.get("ended")

@@ -67,8 +67,10 @@ def annotated_copy(directory: Path, into: Path) -> Path:
         _link_siblings(directory, draft)
         try:
             draft.rename(made)
-        except OSError:  # another trial was faster
+        except OSError:
             shutil.rmtree(draft)
+            if not made.exists():  # no other trial was faster
+                raise
     return made / directory.name
 
 

@@ -1,4 +1,9 @@
-"""GPUs for script trials: how many each gets, and which."""
+"""GPUs for script trials: how many each gets, and which.
+
+`experiment.runners.gpus` deals GPUs out once for a whole search. NNI's files may ask for more than that: a trial waits
+while others compute on a GPU (`useActiveGpu: false`), and several share one without a limit on memory
+(`maxTrialNumPerGpu`), also where a trial takes more than one. So here each trial takes its own when it starts.
+"""
 
 from __future__ import annotations
 

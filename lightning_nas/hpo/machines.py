@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ def cluster_file(name: str, machines: Sequence[Machine]) -> str:
     auth: dict[str, Any] = {"ssh_user": head.user}
     if head.key is not None:
         auth["ssh_private_key"] = head.key
-    path = f"PATH={head.python}:$PATH " if head.python is not None else ""
+    path = f"PATH={shlex.quote(head.python)}:$PATH " if head.python is not None else ""
     cluster = {
         "cluster_name": re.sub(r"[^A-Za-z0-9-]+", "-", name).strip("-") or "search",
         "provider": {

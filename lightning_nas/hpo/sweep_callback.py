@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning_nas.evaluators.callback import ReportCallback, logged_metrics
+from lightning_nas.evaluators.loggers import LOGS, Rows, TrialLogs, kept_rows, steps_in
 from lightning_nas.evaluators.pausing import trial_checkpoint
-from lightning_nas.report import TrialStopped, report_final_result, report_intermediate_result
+from lightning_nas.report import TrialStopped, current_trial, report_final_result, report_intermediate_result
 from lightning_nas.trial import Metrics
 
 _ROOTS = {"SweepCallback": "pytorch_lightning", "LightningSweepCallback": "lightning.pytorch"}
@@ -39,19 +40,28 @@ class _SweepCallback:
         self._may_pause = may_pause
         self._metrics: Metrics = {}
         self._is_set_up = False
+        self._rows = _rows()  # now: a CSVLogger deletes them when it is first used
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if stage != "fit" or self._is_set_up:
             return
         self._is_set_up = True
         # Only now: at its construction the Trainer would take ours for the user's own checkpoint callback.
-        trainer.callbacks.append(ReportCallback(_report))
+        trainer.callbacks += [TrialLogs(self._rows), ReportCallback(_report)]
         lightning = importlib.import_module(_ROOTS[type(self).__name__])
         trainer.callbacks.append(trial_checkpoint(lightning, self._checkpoint, self._may_pause))
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         self._metrics |= logged_metrics(trainer)
         report_final_result(self._metrics)
+
+
+def _rows() -> Rows:
+    """What an earlier attempt of the trial left in its CSV file."""
+    trial = current_trial()
+    if trial is None:
+        return {}
+    return kept_rows(str(trial.candidate.directory.absolute() / LOGS), steps_in(trial.candidate.resume_from))
 
 
 def _report(step: int, metrics: Mapping[str, float]) -> bool:

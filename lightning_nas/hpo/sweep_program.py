@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
-import importlib
 import inspect
 import io
 import json
 import os
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +19,11 @@ from typing import Any
 
 import yaml
 
+from lightning_nas.evaluators.interrupts import ctrl_c_raises
 from lightning_nas.evaluators.roots import DEFAULT, root_of
 from lightning_nas.hpo.documents import ConfigError, read_document
 from lightning_nas.hpo.sweep_space import put
+from lightning_nas.loading import load
 
 _FIT = "fit"
 # Lines of jsonargparse's messages that tell what was tried, not what is wrong.
@@ -83,9 +82,7 @@ class Program:
 
         try:
             return capture_parser(self._start, [])
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                raise
+        except (Exception, SystemExit) as error:
             if type(error).__name__ == "CaptureParserException":
                 raise ConfigError(f"{self._title}: it makes no LightningCLI.") from None
             reason = " ".join(str(error).split())
@@ -100,16 +97,10 @@ class Program:
             SystemExit: if it ends with an exit code other than 0.
             Exception: what it raises.
         """
-        handler = signal.getsignal(signal.SIGINT)
         try:
-            self._start(arguments)
+            with ctrl_c_raises():
+                self._start(arguments)
         except SystemExit as error:
-            if isinstance(
-                error.__context__, KeyboardInterrupt
-            ):  # which Lightning makes an exit, and SIGINT ignored
-                if threading.current_thread() is threading.main_thread():
-                    signal.signal(signal.SIGINT, handler)
-                raise KeyboardInterrupt from error
             if error.code:
                 raise
 
@@ -129,9 +120,7 @@ class Program:
             sys.modules["__main__"] = module
             exec(compile(script.read_bytes(), script, "exec"), module.__dict__)
         else:
-            sys.path.insert(0, os.getcwd())
-            name, _, attribute = self.cli.partition(":")
-            getattr(importlib.import_module(name), attribute)()
+            load(self.cli, os.getcwd())()
 
 
 def default_cli(config: Path) -> str:
@@ -153,7 +142,7 @@ def default_cli(config: Path) -> str:
     module, _, name = path.rpartition(".")
     sys.path.insert(0, os.getcwd())
     try:
-        found = getattr(importlib.import_module(module), name) if module else None
+        found = load(f"{module}:{name}") if module else None
     except (ImportError, AttributeError) as error:
         raise document.error(("model", "class_path"), f"{path!r} cannot be imported ({error}).") from None
     finally:

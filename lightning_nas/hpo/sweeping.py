@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lightning_nas.errors import ExperimentError, MetricError
-from lightning_nas.evaluators import LightningEvaluator
+from lightning_nas.evaluators.lightning import reports_in
+from lightning_nas.evaluators.loggers import LOGS
 from lightning_nas.evaluators.pausing import CHECKPOINT
 from lightning_nas.experiment import Experiment, trial_seed
 from lightning_nas.hpo.documents import ConfigError, read_document
 from lightning_nas.hpo.sweep_callback import class_path
+from lightning_nas.hpo.sweep_loggers import loggers_of_trial
 from lightning_nas.hpo.sweep_program import Program, Resolver, default_cli, has_key, nearest_key
 from lightning_nas.hpo.sweep_space import SweepSpace, read_sweep_space
 from lightning_nas.hpo.tuning import LENGTHS
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
 
 CONFIG = "config.yaml"
 """The whole config of a trial, in its folder."""
-
-_LOGS = "logs"
 
 
 def sweep(
@@ -51,7 +51,8 @@ def sweep(
     Each trial is a run of the user's own program, as `python main.py fit --config CONFIG` would be, and
     `trials/<number>/config.yaml` is its whole config: with it the same program trains the same again. A
     seed that the config leaves to chance is set by the experiment's seed and the trial's number. What Lightning
-    writes in a trial, by `default_root_dir` or a logger's `save_dir`, is in `trials/<number>/logs`.
+    writes in a trial, by `default_root_dir` or a logger's `save_dir`, is in `trials/<number>/logs`; loggers of
+    services are given the trial's names where the config leaves theirs null, and all are told its sample.
 
     Args:
         config: the file for `fit`. Trials read it, so it must stay as it is while the sweep runs.
@@ -186,25 +187,17 @@ def _arguments(resolver: Resolver, path: Path, whole: Mapping[str, Any], candida
     callback = {"class_path": class_path(resolver.root), "init_args": lasting}
     result = [*resolver.subcommand, "--config", str(path), f"--trainer.callbacks+={json.dumps(callback)}"]
     # Logs are the trial's: in one folder two trials would take the same number for theirs.
-    logs = str(folder / _LOGS)
     trainer = whole["trainer"]
     if "default_root_dir" in trainer:
-        # Without a logger Lightning puts a copy of the config here, and refuses to put a second one.
-        (folder / _LOGS / CONFIG).unlink(missing_ok=True)
-        result.append(f"--trainer.default_root_dir={logs}")
-    if isinstance(trainer.get("logger"), (dict, list)):
-        result.append(f"--trainer.logger={json.dumps(_saving_to(logs, trainer['logger']))}")
+        # Lightning puts a copy of the config here, and refuses to put a second one.
+        (folder / LOGS / CONFIG).unlink(missing_ok=True)
+        result.append(f"--trainer.default_root_dir={folder / LOGS}")
+    if "logger" in trainer:
+        loggers = loggers_of_trial(trainer["logger"], candidate, resolver.root)
+        result.append(f"--trainer.logger={json.dumps(loggers)}")
     if candidate.resume_from is not None and resolver.subcommand:
         result.append(f"--ckpt_path={candidate.resume_from}")
     return result
-
-
-def _saving_to(folder: str, loggers: Any) -> Any:
-    """The config of loggers, where one that has a `save_dir` has this."""
-    if isinstance(loggers, list):
-        return [_saving_to(folder, logger) for logger in loggers]
-    arguments = loggers.get("init_args", {})
-    return {**loggers, "init_args": {**arguments, "save_dir": folder}} if "save_dir" in arguments else loggers
 
 
 def _checked(program: Program, config: Path, searched: SweepSpace) -> Mapping[str, Any]:
@@ -272,8 +265,4 @@ def _max_steps(trainer: Mapping[str, Any], searched: SweepSpace) -> int | None:
     defaults = inspect.signature(Trainer).parameters
     given = {name: trainer.get(name) for name in LENGTHS}
     given = {name: value for name, value in given.items() if value not in (None, defaults[name].default)}
-    return LightningEvaluator(_itself, given).max_steps
-
-
-def _itself(model: Any) -> Any:
-    return model
+    return reports_in(given)

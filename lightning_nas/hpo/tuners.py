@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import importlib.util
 import math
 import sys
@@ -17,6 +16,7 @@ import numpy as np
 from lightning_nas.errors import ExperimentError
 from lightning_nas.hpo import shim
 from lightning_nas.hpo.space_file import NNISpace, write_space
+from lightning_nas.loading import load
 from lightning_nas.space import Sample, SearchSpace
 from lightning_nas.stopping import Hyperband
 from lightning_nas.strategies import (
@@ -280,7 +280,7 @@ class CustomTuner:
             with_shim.append(str(Path(shim.__file__).parent))
         sys.path += [path for path in with_shim if path not in sys.path]
         try:
-            found: type = getattr(importlib.import_module(module), name)
+            found: type = load(f"{module}:{name}")
         except Exception as error:
             raise TunerError(
                 f"the tuner {self.class_name} cannot be imported from {self.directory} "

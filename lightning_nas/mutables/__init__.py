@@ -6,6 +6,7 @@ from lightning_nas.mutables.choice import Choice, ValueChoice
 from lightning_nas.mutables.chooser import Event
 from lightning_nas.mutables.layers import ChosenInputs, InputChoice, LayerChoice, Repeat, Zero
 from lightning_nas.mutables.mutator import Mutator, ReplaceModules, SkipConnections
+from lightning_nas.mutables.origins import origin_of
 from lightning_nas.mutables.values import Expression
 from lightning_nas.mutables.wrapper import blueprint, expressions, fixed_arch, model_wrapper
 
@@ -29,4 +30,5 @@ __all__ = [
     "expressions",
     "fixed_arch",
     "model_wrapper",
+    "origin_of",
 ]

@@ -217,6 +217,11 @@ class Cell(Choice):
     def chosen(self, values: Mapping[str, Any], label: str) -> nn.Module:
         return self._make(values, label) if self._made is None else self._made
 
+    def origins(self, module: nn.Module, label: str) -> Iterable[tuple[str, nn.Module]]:
+        for node, operations in zip(self.nodes, cast(ChosenCell, module).operations):
+            for k, operation in enumerate(operations):
+                yield f"{label}/op_{node}_{k}", operation
+
     def made(self) -> Iterable[tuple[str, nn.Module]]:
         yield "", self.default
 

@@ -70,6 +70,10 @@ class Choice(nn.Module, ABC):
         """The parts that are there at the defaults, with their paths below the choice."""
         return self.named_children()
 
+    def origins(self, module: nn.Module, label: str) -> Iterable[tuple[str, nn.Module]]:
+        """Those parts of the chosen `module` that not every sample has, with the labels that put them there."""
+        yield label, module
+
     def path_of_chosen(self, path: str, values: Mapping[str, Any], label: str) -> str:
         """Where the chosen module stood before it took the place of the choice at `path`."""
         return path

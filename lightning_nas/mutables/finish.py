@@ -15,6 +15,7 @@ from lightning_nas.errors import SpaceError
 from lightning_nas.mutables import chooser as choosers
 from lightning_nas.mutables.choice import Choice
 from lightning_nas.mutables.chooser import Chooser, Explorer, Recorder
+from lightning_nas.mutables.origins import note_origin
 from lightning_nas.mutables.values import Expression, Traced, expression_of, plain
 
 
@@ -99,6 +100,8 @@ def _substitute(root: nn.Module, chooser: Chooser) -> None:
             module = settle(module, module_path)
         else:
             walk(module, module_path)
+            for origin, part in choice.origins(module, label):
+                note_origin(part, origin)
         settled[id(choice)] = module
         return module
 

@@ -299,6 +299,11 @@ class Repeat(Choice):
         depth = values.get(label, self._fixed_depth)
         return nn.Sequential(*(self.block(i) for i in range(depth)))
 
+    def origins(self, module: nn.Module, label: str) -> Iterable[tuple[str, nn.Module]]:
+        for index, block in enumerate(module.children()):
+            if self._domain is not None and index >= self._domain.values[0]:
+                yield label, block
+
     def branches(self, label: str) -> Iterable[Branch]:
         if self._domain is None:
             for index in range(self._fixed_depth):

@@ -8,6 +8,7 @@ import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -26,6 +27,8 @@ from lightning_nas.oneshot.step import Reduce, Step, TrainingLoss, loss_scale, r
 from lightning_nas.oneshot.supernet import Supernet, relax
 from lightning_nas.oneshot.training_data import intercept_training_data
 from lightning_nas.report import output_directory
+from lightning_nas.search_history import FILE as SEARCH_FILE
+from lightning_nas.search_history import Candidates, append_epoch, write_search
 from lightning_nas.trial import Metrics, Report, Sample
 
 _log = logging.getLogger(__name__)
@@ -56,6 +59,8 @@ class OneShot(Callback, ABC):
         stop_at_parameter_free: end the search when so large a share, in (0, 1], of the derived
             operations has no weights; None never does.
         fast: let the edges of a cell share their work where its candidates are the hub's; see `relax`.
+        history_file: where rank 0 writes `history` down, a line at the end of each epoch, for reports, pages and
+            `read_search`. None: `search.jsonl` in the folder of the trial it searches in; outside a trial, nowhere.
 
     Attributes:
         history: one dict per epoch: epoch, step, the weights of each label as nested lists, and health.
@@ -76,6 +81,7 @@ class OneShot(Callback, ABC):
         guard: bool = True,
         stop_at_parameter_free: float | None = None,
         fast: bool = True,
+        history_file: str | Path | None = None,
     ) -> None:
         if learning_rate < 0 or weight_decay < 0 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(
@@ -102,6 +108,7 @@ class OneShot(Callback, ABC):
         self.warmup_epochs = warmup_epochs
         self.seed = seed
         self.fast = fast
+        self.history_file = history_file
         self.watch = Watch(guard, stop_at_parameter_free)
         self.gap_monitor = gap_monitor
         self.gap_every = gap_every
@@ -118,6 +125,7 @@ class OneShot(Callback, ABC):
         self._first_bad: Tensor | None = None
         self._undo: Callable[[], None] | None = None
         self._group = 1
+        self._is_written = False
 
     # -- what a method decides -------------------------------------------------------------------
 
@@ -185,6 +193,7 @@ class OneShot(Callback, ABC):
         weights = {label: weight.tolist() for label, weight in self.weights().items()}
         row = {"epoch": epoch, "step": step, "weights": weights, "sample": self.sample()}
         self.history.append({**row, **health.as_metrics()})
+        self._write_history()
         return health
 
     def search(self, net: nn.Module, evaluator: Any, report: Report) -> Sample:
@@ -200,10 +209,26 @@ class OneShot(Callback, ABC):
         return self.sample()
 
     def __repr__(self) -> str:
-        state = ("supernet", "alphas", "history", "watch")
+        state = ("supernet", "alphas", "history", "history_file", "watch")
         settings = {n: v for n, v in vars(self).items() if not n.startswith("_") and n not in state}
         given = (f"{name}={value!r}" for name, value in sorted(settings.items()) if value is not None)
         return f"{type(self).__name__}({', '.join(given)})"
+
+    def _write_history(self) -> None:
+        """Adds the last epoch to the history's file; writes the whole of it where this fit has not yet.
+
+        So a resumed search replaces what was written behind its checkpoint, and a line that was torn.
+        """
+        directory = output_directory()
+        path = self.history_file or (directory and directory / SEARCH_FILE)
+        if path is None or not self.alphas or self._place[0] != 0:
+            return
+        if self._is_written:
+            append_epoch(Path(path), self.history[-1])
+            return
+        candidates = {label: Candidates(*names) for label, names in self._supernet().names.items()}
+        write_search(Path(path), candidates, self.history)
+        self._is_written = True
 
     def _supernet(self) -> Supernet:
         if self.supernet is None:
@@ -272,6 +297,8 @@ class OneShot(Callback, ABC):
         self._first_bad = None
         self._check_optimizers(trainer, pl_module)
         self.set_weights_for_training()
+        self._is_written = False
+        self._write_history()
         if loaded is not None:
             # Lightning saves no random state, and every later hook is too late.
             states = loaded["random"]

@@ -203,7 +203,7 @@ def test_on_a_cpu_it_finds_what_the_callback_finds_bit_by_bit(
 ) -> None:
     genotype = search(cifar, tmp_path / "callback", *more)
     assert search(cifar, tmp_path / "graphed", "--graphed", *more) == genotype
-    for name in ("alphas.json", "sample.json", "genotype.json"):
+    for name in ("search.jsonl", "sample.json", "genotype.json"):
         assert (tmp_path / "graphed" / name).read_text() == (tmp_path / "callback" / name).read_text()
     assert curves(tmp_path / "graphed") == curves(tmp_path / "callback")
     files = [{path.name for path in (tmp_path / run).iterdir()} for run in ("callback", "graphed")]
@@ -234,7 +234,7 @@ def test_an_interrupted_search_equals_one_that_was_not(
         with pytest.raises(Interrupted):
             search(cifar, tmp_path / "broken", *options)
     assert search(cifar, tmp_path / "broken", *options) == whole
-    for name in ("alphas.json", "sample.json"):
+    for name in ("search.jsonl", "sample.json"):
         assert (tmp_path / "broken" / name).read_text() == (tmp_path / "whole" / name).read_text()
     assert curves(tmp_path / "broken") == curves(tmp_path / "whole")
 

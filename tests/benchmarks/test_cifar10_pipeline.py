@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +13,8 @@ import pytest
 import torch
 
 from lightning_nas import errors, hub
-from lightning_nas.hub import DARTS_V1, DARTS_V2, NASNET_A, DartsSpace, Genotype
+from lightning_nas.hub import DARTS_V1, DARTS_V2, DartsSpace, Genotype
+from lightning_nas.search_history import read_search
 
 # Raised by Lightning itself, and by looking at a CPU: nothing that a test is about.
 pytestmark = [
@@ -94,40 +93,6 @@ def test_the_space_of_a_genotype_has_its_published_size(cifar: SimpleNamespace, 
     assert sum(p.numel() for p in net.parameters()) == sizes[name]
 
 
-@pytest.mark.parametrize("name", ["DARTS_V2", "NASNET_A", "AMOEBANET_A"])
-@pytest.mark.parametrize("cell", ["normal", "reduce"])
-def test_a_drawing_shows_every_operation_and_no_boxes_overlap(
-    cifar: SimpleNamespace, name: str, cell: str
-) -> None:
-    genotype = getattr(hub, name)
-    edges, concat = getattr(genotype, cell), genotype.concat[cell]
-    svg = ET.fromstring(cifar.cells.cell_svg(edges, concat, name, cell == "reduce"))
-    ns = "{http://www.w3.org/2000/svg}"
-    words = [text.text or "" for text in svg.iter(f"{ns}text")]
-    shown = sorted(word.removesuffix(" /2") for word in words if "_" in word and word != name)
-    assert shown == sorted(operation for operation, _ in edges)
-    boxes = [
-        [float(rect.get(key, 0)) for key in ("x", "y", "width", "height")]
-        for rect in list(svg.iter(f"{ns}rect"))[1:]
-    ]
-    for i, (x, y, w, h) in enumerate(boxes):
-        assert x >= 0
-        assert x + w <= float(svg.get("width", 0))
-        for X, Y, W, H in boxes[:i]:  # noqa: N806
-            assert x >= X + W or x + w <= X or y >= Y + H or y + h <= Y
-
-
-def test_lines_never_run_through_boxes(cifar: SimpleNamespace) -> None:
-    columns = cifar.cells._columns(NASNET_A.normal, NASNET_A.normal_concat, False)
-    cifar.cells._order(columns)
-    cifar.cells._set_heights(columns)
-    for column in columns:
-        for above, below in itertools.pairwise(column):
-            assert below.y - above.y >= (above.height + below.height) / 2 + cifar.cells.GAP - 1e-6
-        for item in column:
-            assert all(target.column == item.column + 1 for target in item.after)
-
-
 def test_derived_edges_are_those_of_the_genotype(cifar: SimpleNamespace) -> None:
     edges = cifar.pictures.derived_edges(DARTS_V2.sample(), "normal")
     assert edges == {
@@ -172,7 +137,7 @@ def test_an_interrupted_search_equals_one_that_was_not(
         search(cifar, tmp_path / "broken", *options)
     interrupt["steps"] = -1
     assert search(cifar, tmp_path / "broken", *options) == whole
-    for name in ("alphas.json", "sample.json"):
+    for name in ("search.jsonl", "sample.json"):
         assert (tmp_path / "broken" / name).read_text() == (tmp_path / "whole" / name).read_text()
     states = [
         torch.load(tmp_path / run / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
@@ -196,13 +161,13 @@ def test_the_pipeline_runs_from_search_to_export(cifar: SimpleNamespace, tmp_pat
     run, retrained = tmp_path / "search", tmp_path / "retrained"
     genotype = search(cifar, run)
     pictures = {"alphas-normal.png", "alphas-reduce.png", "curves.png"}
-    data = {"alphas.json", "curves.json", "genotype.json", "sample.json", "config.yaml"}
+    data = {"search.jsonl", "curves.json", "genotype.json", "sample.json", "config.yaml"}
     assert {path.name for path in run.iterdir()} == {
         *pictures, *data, "cell-normal.svg", "cell-reduce.svg", "checkpoints",
     }  # fmt: skip
     assert Genotype.from_sample(json.loads((run / "sample.json").read_text())) == genotype
-    epochs = json.loads((run / "alphas.json").read_text())["epochs"]
-    assert [row["epoch"] for row in epochs] == [0, 1]
+    epochs = read_search(run / "search.jsonl").snapshots
+    assert [each.epoch for each in epochs] == [0, 1]
     command = [f"--config={cifar.configs / 'smoke-retrain.yaml'}", f"--genotype={run / 'genotype.json'}"]
     command += [f"--run={retrained}", "--random=2", *QUIET]
     result = cifar.retrain.main(command)

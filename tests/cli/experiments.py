@@ -81,14 +81,14 @@ def driven(directory: Path) -> Iterator[Desk]:
             thread.join()
 
 
-def printed(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+def printed(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     assert cli.main([str(argument) for argument in arguments]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     return out
 
 
-def mistake(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+def mistake(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """The one line that a mistake is answered with."""
     try:
         code = cli.main([str(argument) for argument in arguments])

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from experiments import mistake
 
 from lightning_nas import __version__, cli
 from lightning_nas.experiment.description import Description
@@ -46,18 +47,6 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """`lightning-nas` in a process of its own."""
     command = [sys.executable, "-m", "lightning_nas.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
-
-
-def mistake(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """The one line that a mistake is answered with."""
-    try:
-        code = cli.main([str(argument) for argument in arguments])
-    except SystemExit as exit:
-        code = exit.code
-    out, err = capsys.readouterr()
-    assert (code, out) == (2, "")
-    assert err.count("\n") == 1
-    return err
 
 
 @pytest.mark.parametrize(

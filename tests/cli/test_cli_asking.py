@@ -61,6 +61,8 @@ def test_what_cannot_be_asked_of_a_trial_is_a_mistake(
     assert "The value of 'lr' is wrong: 7" in said("copy", "0", "--set", "lr=7")
     assert "'momentum'" in said("copy", "0", "--set", "momentum=0.9")
     assert "'kernel'" in said("copy", "0", "--set", "kernel=")
+    assert "The sample has no 'kernl' to remove; it has lr, kernel" in said("copy", "0", "--set", "kernl=")
+    assert "no 'lr' to remove" in said("copy", "0", "--set", "lr=", "--set", "lr=")
     assert "it must be LABEL=VALUE, but is 'lr'" in said("copy", "0", "--set", "lr")
     assert desk.told == []
 

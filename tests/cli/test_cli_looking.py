@@ -129,14 +129,14 @@ def test_view_shows_the_state_the_best_and_what_runs(
 def test_view_of_one_whose_driver_died_says_how_to_resume(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = printed(capsys, "view", made(tmp_path / "exp", None))
+    text = printed(capsys, "view", "--text", made(tmp_path / "exp", None))
     assert "exp: broken off (its process has died)" in text
     assert f"lightning-nas resume {tmp_path / 'exp'}   goes on" in text
 
 
 def test_view_in_a_pipe_prints_a_line_per_trial_until_the_end(directory: Path) -> None:
     with driven(directory):
-        command = [sys.executable, "-m", "lightning_nas.cli", "view", str(directory)]
+        command = [sys.executable, "-m", "lightning_nas.cli", "view", "--text", str(directory)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         assert process.stdout.readline().startswith("[1/3] trial 1 failed in 1 s: ValueError: [broken]")
@@ -235,6 +235,16 @@ def test_trial_log_prints_what_a_trial_printed(logs: Path, capsys: pytest.Captur
     assert printed(capsys, "trial", "log", logs, "0", "--tail", "2") == "line 49998\nline 49999\n"
     assert len(printed(capsys, "trial", "log", logs, "0", "--tail", "20000").splitlines()) == 20_000
     assert printed(capsys, "trial", "log", logs, "0", "--stderr") == "a warning\n"
+
+
+def test_a_log_is_printed_character_by_character_wherever_it_is_cut(
+    logs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = logs / "trials" / "0" / "trial.stdout"
+    path.write_bytes("é".encode() * (1 << 20) + b"x\xc3")
+    assert printed(capsys, "trial", "log", logs, "0") == "é" * (1 << 20) + "x\\xc3"
+    path.write_bytes(b"x" + "é".encode() * (1 << 20))
+    assert printed(capsys, "trial", "log", logs, "0") == "x" + "é" * (1 << 20)
 
 
 def test_trial_log_of_a_failed_one_says_why(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from experiments import mistake
 
 from lightning_nas import cli
 from lightning_nas.experiment.description import Description
@@ -33,6 +34,11 @@ net = Net()
 class Spaces:
     make = staticmethod(Net)
 text = "no space"
+
+@model_wrapper
+class Speechless(Net):
+    def forward(self, x):
+        raise RuntimeError
 """
 
 
@@ -43,13 +49,6 @@ def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.write_text(SPACE)
     monkeypatch.syspath_prepend(tmp_path)  # `profile` adds to the path itself; this puts it back
     return path
-
-
-def mistake(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    assert cli.main([str(argument) for argument in arguments]) == 2
-    out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
-    return err
 
 
 @pytest.mark.parametrize("name", ["Net", "net", "Spaces.make"])
@@ -81,9 +80,14 @@ def test_what_is_no_space_is_named(space: Path, capsys: pytest.CaptureFixture[st
     assert "str is not a model space" in mistake(capsys, "profile", f"{space}:text")
     assert "No module named 'nowhere'" in mistake(capsys, "profile", "nowhere:Net")
     assert "nowhere.py" in mistake(capsys, "profile", "nowhere.py:Net")
+    said = mistake(capsys, "profile", "../nowhere.py:Net")
+    assert "at ../nowhere.py:Net: " in said
+    assert said.endswith("/../nowhere.py'.\n")
     assert "does not run on inputs of shape (7,)" in mistake(
         capsys, "profile", f"{space}:Net", "--input", "7"
     )
+    said = mistake(capsys, "profile", f"{space}:Speechless", "--input", "1000")
+    assert said.endswith("shape (1000,): RuntimeError\n")
     with pytest.raises(SystemExit):
         cli.main(["profile", f"{space}:Net", "--input", "3x4"])
     assert "must be a shape such as 3,32,32, but is '3x4'" in capsys.readouterr().err

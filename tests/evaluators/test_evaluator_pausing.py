@@ -162,6 +162,7 @@ def test_the_checkpoint_is_left_by_a_trial_told_to_stop_and_by_no_other(tmp_path
         )
     assert [(tmp_path / name / "checkpoint").exists() for name in "abc"] == [True, False, False]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
+        "architecture.json",
         "checkpoint",
         "inputs.pt",
         "weights.pt",

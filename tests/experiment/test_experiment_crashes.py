@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -102,9 +103,10 @@ def test_a_paused_trial_that_crashes_when_it_goes_on_is_run_again(tmp_path: Path
     assert "attempt 2" in [reason for _, reason in history(tmp_path, experiment.best.number)]
 
 
-def test_the_retries_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="`retries` must be an integer of at least 0, but got -1"):
-        search(tmp_path, crashes_once, retries=-1)
+@pytest.mark.parametrize("retries", [-1, None])
+def test_the_retries_are_checked(tmp_path: Path, retries: Any) -> None:
+    with pytest.raises(ValueError, match=f"`retries` must be an integer of at least 0, but got {retries}"):
+        search(tmp_path, crashes_once, retries=retries)
 
 
 # -- memory ------------------------------------------------------------------------------------------

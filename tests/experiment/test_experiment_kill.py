@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from other_processes import printed_by
 
 from lightning_nas.experiment import SqliteStore
 from lightning_nas.trial import Status, Trial
@@ -119,20 +120,13 @@ def outcomes(directory: Path) -> list[tuple[object, ...]]:
         store.close()
 
 
-def run_script(text: str, *arguments: object) -> str:
-    command = [sys.executable, "-c", text, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_a_driver_killed_at_each_touch_of_a_file_or_the_database_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where asking git for the commit takes no time
-    moments = int(run_script(DIES_EVERYWHERE, tmp_path))
+    moments = int(printed_by(DIES_EVERYWHERE, tmp_path))
     assert moments > 60
     undisturbed = outcomes(tmp_path / str(moments))
     assert len(undisturbed) == 2
@@ -174,10 +168,10 @@ def test_a_driver_with_trials_in_processes_is_killed_at_random_and_goes_on(tmp_p
         now = finished(directory)
         assert {number: now[number] for number in kept} == kept
         kept = now
-    run_script(SCRIPT, directory)
+    printed_by(SCRIPT, directory)
     assert {number: trial for number, trial in finished(directory).items() if number in kept} == kept
     undisturbed = tmp_path / "undisturbed"
-    run_script(SCRIPT, undisturbed)
+    printed_by(SCRIPT, undisturbed)
     assert outcomes(directory) == outcomes(undisturbed)
     assert len(finished(directory)) == 12
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import lightning_nas.nn as nn
 from lightning_nas import Classification, Darts, Experiment, Float, FunctionalEvaluator, Status, model_wrapper
+from lightning_nas.search_history import read_search
 
 
 @model_wrapper
@@ -82,6 +83,15 @@ def test_trial_0_searches_and_trial_1_competes(tmp_path: Path, runner: str) -> N
     assert json.loads((tmp_path / "best" / "sample.json").read_text()) == derived.sample
 
 
+def test_the_searchs_history_lies_in_its_trials_folder(tmp_path: Path) -> None:
+    done = experiment(tmp_path, runner="inprocess").run()
+    history = read_search(tmp_path / "trials" / "0" / "search.jsonl")
+    assert [each.epoch for each in history.snapshots] == [0, 1, 2]
+    assert set(history.candidates) == {"layer", "hidden"}
+    assert history.snapshots[-1].sample == done.trials[0].sample
+    assert not (tmp_path / "trials" / "1" / "search.jsonl").exists()
+
+
 def test_the_winner_is_exported_as_any_other(tmp_path: Path) -> None:
     done = experiment(tmp_path, runner="inprocess").run()
     (path,) = done.export_top_models(formatter="code")
@@ -100,9 +110,26 @@ def test_a_search_that_breaks_off_goes_on_as_if_it_had_not(tmp_path: Path) -> No
         experiment(tmp_path / "again", broken, runner="inprocess").run()
     again = experiment(tmp_path / "again", broken, runner="inprocess").run().trials
     assert [trial.sample for trial in whole] == [trial.sample for trial in again]
+    files = [tmp_path / run / "trials" / "0" / "search.jsonl" for run in ("whole", "again")]
+    assert files[0].read_text() == files[1].read_text()
     assert [dict(report.metrics) for report in whole[0].intermediate] == [
         dict(report.metrics) for report in again[0].intermediate
     ]
+
+
+def test_it_goes_on_so_too_where_a_logger_brings_the_other_lightning(tmp_path: Path) -> None:
+    loggers = pytest.importorskip(
+        "lightning.pytorch.loggers", reason="the package lightning is not installed"
+    )
+    logger = loggers.CSVLogger(tmp_path / "csv")
+    whole = experiment(tmp_path / "whole", evaluator(logger=logger), runner="inprocess").run()
+    made = evaluator(Interrupted, flag=tmp_path / "pressed", logger=logger)
+    with pytest.raises(KeyboardInterrupt):
+        experiment(tmp_path / "parts", made, runner="inprocess").run()
+    parts = experiment(tmp_path / "parts", made, runner="inprocess").run()
+    assert [t.metrics for t in parts.trials] == [t.metrics for t in whole.trials]
+    runs = sorted(str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("metrics.csv"))
+    assert runs == [f"csv/lightning_logs/{name}/trial_{n}" for name in ("parts", "whole") for n in (0, 1)]
 
 
 def test_other_settings_of_the_method_are_another_experiment(tmp_path: Path) -> None:

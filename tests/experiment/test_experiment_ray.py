@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,11 +16,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from other_processes import has_ended, run_script
 
 from lightning_nas import Experiment, Float, Ray, Status, strategies
 from lightning_nas.errors import ExperimentError
 from lightning_nas.experiment import SqliteStore
-from lightning_nas.experiment.runners import Job, RayRunner, Runner, Work, ray_cluster, shipping
+from lightning_nas.experiment.runners import Job, RayRunner, Runner, Work, ray_cluster, ray_slot, shipping
 from lightning_nas.testing.runners import Evaluates, RunnerSuite, ignore, job, reports_ten_times, run
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'lightning-nas[ray]'")
@@ -214,13 +214,7 @@ def test_the_trials_of_a_killed_driver_end_with_it(cluster: SimpleNamespace, tmp
         while True:
             runner.poll(1, die)
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path), cluster.address],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_script(script, tmp_path, cluster.address)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert has_ended(int(done.stdout))
 
@@ -244,6 +238,28 @@ def test_trials_end_once_another_driver_has_the_folder(cluster: SimpleNamespace,
             runner.poll(1.0, note)
         (tmp_path / ".ray-driver").write_text("another")
         assert has_ended(pids[0])
+
+
+def test_a_shared_folder_that_falters_ends_no_trial_and_no_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = iter([True, OSError("stale handle"), True, False])
+
+    def is_seen() -> bool:
+        each = next(seen)
+        if isinstance(each, OSError):
+            raise each
+        return each
+
+    def ends(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(ray_slot, "_TOKEN_S", 0.0)
+    monkeypatch.setattr("os._exit", ends)
+    slot = SimpleNamespace(_driver=SimpleNamespace(is_seen=is_seen), _home=tmp_path)
+    with pytest.raises(SystemExit):
+        ray_slot.Slot._end_with_the_driver(slot)
+    assert list(seen) == []
 
 
 def test_what_cannot_be_sent_is_said_before_anything_starts(cluster: SimpleNamespace, tmp_path: Path) -> None:
@@ -368,16 +384,3 @@ def test_the_difference_of_two_folders_makes_one_the_other(tmp_path: Path) -> No
 
 def contents(directory: Path) -> dict[str, bytes]:
     return {name: (directory / name).read_bytes() for name in shipping.snapshot(directory)}
-
-
-def has_ended(pid: int, within_s: float = 10.0) -> bool:
-    """Whether a process ends within a time; one that nobody has waited for yet has ended."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        try:
-            if "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text():
-                return True
-        except OSError:
-            return True
-        time.sleep(0.02)
-    return False

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from other_processes import has_ended, run_script
 from torch.utils.data import DataLoader
 
 from lightning_nas.errors import ExperimentError
@@ -273,29 +274,6 @@ def test_programs_without_a_main_guard_work_however_they_are_started(tmp_path: P
         check=False,
     )
     assert done.stdout.splitlines() == ["once", "{'default': 6.0}"], done.stderr
-
-
-def run_script(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def has_ended(pid: int, within_s: float = 10.0) -> bool:
-    """Whether a process ends within a time; one that nobody has waited for yet has ended."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        try:
-            if "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text():
-                return True
-        except OSError:
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_a_job_is_small_however_large_the_evaluator() -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_experiment_kill import DIES_EVERYWHERE, SEARCH, run_script
+from other_processes import printed_by
+from test_experiment_kill import DIES_EVERYWHERE, SEARCH
 
 from lightning_nas.evaluators import FunctionalEvaluator
 from lightning_nas.experiment import Experiment, SqliteStore
@@ -282,7 +283,7 @@ def test_a_driver_killed_at_each_touch_of_a_file_or_the_database_pauses_as_if_it
 ) -> None:
     monkeypatch.chdir(tmp_path)
     text = DIES_EVERYWHERE.replace(SEARCH, f"{PAUSING_SEARCH}\nCHECKPOINTS = {has_checkpoints}\n")
-    moments = int(run_script(text, tmp_path))
+    moments = int(printed_by(text, tmp_path))
     undisturbed = list(stored(tmp_path / str(moments)))
     assert {Status.PAUSED, Status.COMPLETED} == {status for _, _, status, *_ in undisturbed}
     for moment in range(1, moments):

@@ -96,6 +96,12 @@ def test_the_cluster_file_is_what_ray_wants() -> None:
     commands.validate_config(commands.prepare_config(cluster))
 
 
+def test_a_folder_with_a_space_in_its_name_is_one_word_for_the_shell() -> None:
+    (machine,) = read_machines([{"host": "a", "user": "b", "pythonPath": "/opt/my python/bin"}])
+    cluster = yaml.safe_load(cluster_file("far", [machine]))
+    assert cluster["head_start_ray_commands"][0] == "PATH='/opt/my python/bin':$PATH ray stop"
+
+
 def test_what_differs_from_the_head_is_noted() -> None:
     other = {"host": "b", "user": "ann", "ssh_key_file": "k", "python_path": "/opt/bin", "gpuIndices": [0]}
     text = cluster_file("x", read_machines([{"host": "a", "user": "bob"}, other]))

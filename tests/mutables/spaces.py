@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 
@@ -79,3 +81,27 @@ def has_choice_or_trace(model: nn.Module) -> bool:
         return isinstance(value, (list, tuple, set)) and any(map(holds, value))
 
     return any(isinstance(m, Choice) or any(map(holds, vars(m).values())) for m in model.modules())
+
+
+def space_of(make: Callable[[nn.Module], None], forward: Callable[..., object]) -> nn.Module:
+    """A model space from what its constructor does to `self` and from its forward pass."""
+
+    @model_wrapper
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            make(self)
+
+        def forward(self, x):
+            return forward(self, x)
+
+    return Net()
+
+
+def edge(label: str, **more: Callable[[], nn.Module]) -> nn.LayerChoice:
+    candidates = {"none": nn.Zero, "skip": nn.Identity, "conv": lambda: nn.Conv2d(3, 3, 1)}
+    return nn.LayerChoice({**candidates, **more}, label=label)
+
+
+def two_edges(self: nn.Module) -> None:
+    self.a, self.b = edge("a"), edge("b")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 import lightning_nas.nn as nn
+from lightning_nas import Darts
+from lightning_nas.oneshot import Step
 
 
 class Net(nn.Module):
@@ -87,3 +90,33 @@ def fit(runner: Any, module: Any, *data: Any, **options: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         runner.fit(module, *data, **options)
+
+
+def quiet_lit() -> Lit:
+    """A module without dropout and batch-norm: what it computes does not depend on how batches are cut."""
+    return Lit(Net(dropout=0, norm=False))
+
+
+class Watching(Darts):
+    """Keeps the gradients of each step and the weights before it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.seen: list[dict[str, Any]] = []
+
+    def search_gradients(self, loss_of: Any, search_batch: Any, step: Step) -> list[Tensor]:
+        before = copy.deepcopy({label: alpha.detach().clone() for label, alpha in self.alphas.items()})
+        weights = {name: p.detach().clone() for name, p in step.module.named_parameters()}
+        gradients = super().search_gradients(loss_of, search_batch, step)
+        after = dict(step.module.named_parameters())
+        self.seen.append(
+            {
+                "batch": search_batch,
+                "train_batch": step.train_batch,
+                "alphas": before,
+                "gradients": dict(zip(self.alphas, gradients)),
+                "weights": weights,
+                "weights_stood_still": all(torch.equal(weights[n], after[n]) for n in weights),
+            }
+        )
+        return gradients

@@ -53,6 +53,7 @@ def attempt(work: Work, job: Job, report: Report) -> Outcome:
         job.may_pause,
         job.budget,
         job.steps,
+        work.name,
     )
     try:
         if job.is_search:

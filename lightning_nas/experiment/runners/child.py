@@ -21,6 +21,7 @@ from lightning_nas.experiment.runners.attempt import attempt, failed, seed_every
 from lightning_nas.experiment.runners.protocol import Job, Outcome, Work
 from lightning_nas.experiment.runners.ranks import OUTPUT as OUTPUT_OF_RANK
 from lightning_nas.experiment.runners.ranks import Ranks, follow_lead, tell
+from lightning_nas.experiment.usage import metered
 from lightning_nas.trial import Report
 
 PID = "pid"
@@ -99,7 +100,8 @@ def _run(connection: Connection, job: Job, surroundings: Surroundings, ranks: Ra
 
     if ranks is not None:
         ranks.lead(connection.send)
-    outcome = _outcome(job, surroundings, report)
+    with metered(job.directory):
+        outcome = _outcome(job, surroundings, report)
     if os.getpid() != pid:  # forked within the evaluator, and came all the way back
         os._exit(0)
     if ranks is not None:

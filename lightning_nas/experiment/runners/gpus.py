@@ -1,4 +1,9 @@
-"""Which GPUs each of several trials at the same time may use."""
+"""Which GPUs each of several trials at the same time may use.
+
+They are dealt out once, when the search begins: whoever runs a search here says which GPUs are his. `hpo.gpus` deals
+them anew for each trial, as NNI's experiment files may ask to wait for GPUs that others use; and a share of a GPU's
+memory (0.5 of it) can be set in a process of ours but not in a script.
+"""
 
 from __future__ import annotations
 

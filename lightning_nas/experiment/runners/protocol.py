@@ -24,11 +24,13 @@ class Work:
         evaluator: evaluates candidates.
         model: builds them; None in a search without a model.
         one_shot: what searches the model in the trial that does so; None in a multi-trial search.
+        name: the experiment's.
     """
 
     evaluator: Evaluator
     model: Blueprint | None = None
     one_shot: OneShot | None = None
+    name: str = ""
 
     def build(self, sample: Sample) -> Any:
         """A fresh plain model of the labels of `sample` that are the model's.

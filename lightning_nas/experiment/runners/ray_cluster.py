@@ -296,7 +296,7 @@ class RayRunner:
     def _lost(self, slot: _Slot, error: Exception) -> Iterator[Outcome]:
         """What follows from the end of a slot that nobody ended."""
         self._remove(slot)
-        cause = str(error).strip().splitlines()[-1].strip().rstrip(".")
+        cause = (str(error).strip() or type(error).__name__).splitlines()[-1].strip().rstrip(".")
         if slot.node is None:
             self._start_failures += 1
             if self._start_failures >= _MAX_START_FAILURES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import queue
@@ -205,8 +206,11 @@ class Slot:
         Ray ends the actors of a driver that died, but those of its client only after 30 s: so that it can
         connect again. By then the next driver may run the same trials in the same folders.
         """
-        while self._driver.is_seen():
+        is_seen = True
+        while is_seen:
             time.sleep(_TOKEN_S)
+            with contextlib.suppress(OSError):  # a shared folder that falters tells nothing
+                is_seen = self._driver.is_seen()
         shutil.rmtree(self._home, ignore_errors=True)
         os._exit(1)
 

@@ -1,0 +1,3 @@
+"""The fixtures of these tests."""
+
+from sweep_project import project as project
