@@ -201,7 +201,7 @@ def judge(tally: Tally, directory: Path, expected: list[Trial]) -> None:
                 f"trial {trial.number}: {trial.status.value}, {trial.reason}, {dict(trial.metrics)}"
             )
     tally.epochs_needed += TRIALS * EPOCHS
-    for log in directory.glob(f"trials/*/{EPOCHS_BEGUN}"):
+    for log in directory.glob(f"{EPOCHS_BEGUN}/*"):
         begun = log.read_text().split()
         tally.epochs_begun += len(begun)
         tally.trials_gone_on_with += any(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -26,20 +26,22 @@ RUNNERS: dict[str, dict[str, Any]] = {
     "processes": {"runner": "processes", "concurrency": 2},
     "ray": {"runner": "ray", "concurrency": 2},
 }
-EPOCHS_BEGUN = "epochs.log"
-"""In each trial's folder: a line for each epoch that was begun, in whatever attempt."""
+EPOCHS_BEGUN = "epochs"
+"""A folder in the experiment's: for each sample a file with a line for each epoch begun, in whatever attempt."""
 
 
 class Lit(pl.LightningModule):
+    begun: Path  # an absolute path, as a trial on Ray has a folder of its own until it ends
+
     def __init__(self, lr: float, hidden: int, drop: float) -> None:
         super().__init__()
-        self.lr = lr
+        self.lr, self.file = lr, self.begun / f"{lr}-{hidden}-{drop}"
         self.net = nn.Sequential(
             nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Dropout(drop), nn.Linear(hidden, 10)
         )
 
     def on_train_epoch_start(self) -> None:
-        with open(os.path.join(self.trainer.default_root_dir, EPOCHS_BEGUN), "a") as file:
+        with self.file.open("a") as file:
             file.write(f"{self.current_epoch}\n")
 
     def training_step(self, batch: Any) -> torch.Tensor:
@@ -54,6 +56,8 @@ class Lit(pl.LightningModule):
 
 def search(directory: str, strategy: str, runner: str) -> None:
     train, val = digits_loaders()
+    Lit.begun = Path(directory).absolute() / EPOCHS_BEGUN
+    Lit.begun.mkdir(parents=True, exist_ok=True)
     hpo.tune(
         Lit,
         SPACE,
