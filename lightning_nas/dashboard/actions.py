@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,4 @@ def changed(
 
 def resume_command(directory: Path) -> str:
     """What makes a search go on, for a shell."""
-    import shlex
-
     return f"lightning-nas resume {shlex.quote(str(directory))}"

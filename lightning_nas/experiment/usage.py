@@ -44,13 +44,18 @@ def metered(directory: Path) -> Iterator[None]:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
-    before = _cpu_s()
+    pid, before = os.getpid(), _cpu_s()
     try:
         yield
     finally:
-        usage = Usage(round(_cpu_s() - before, 3), _memory_mb(), _gpu_memory_mb())
-        with contextlib.suppress(OSError):
-            (directory / FILE).write_text(json.dumps(asdict(usage)))
+        if os.getpid() == pid:  # else it was forked within the block, and does not speak for it
+            _write(directory, before)
+
+
+def _write(directory: Path, before: float) -> None:
+    usage = Usage(round(_cpu_s() - before, 3), _memory_mb(), _gpu_memory_mb())
+    with contextlib.suppress(OSError):
+        (directory / FILE).write_text(json.dumps(asdict(usage)))
 
 
 def read_usage(directory: Path) -> Usage | None:

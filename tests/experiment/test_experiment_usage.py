@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from other_processes import run_script
 
 from lightning_nas.experiment import Experiment
 from lightning_nas.experiment.usage import FILE, Usage, metered, read_usage
@@ -52,6 +53,20 @@ def test_each_trial_keeps_what_it_took_and_no_other_did(tmp_path: Path, reuse: b
     assert [each.cpu_s >= 0.5 for each in used] == [True, False, False]
     if sys.platform == "linux":
         assert used[0].memory_mb > used[1].memory_mb + 300  # 320 MB of ones
+
+
+def test_a_fork_that_comes_back_does_not_write_for_the_trial(tmp_path: Path) -> None:
+    script = """
+        import os, sys
+        from pathlib import Path
+        from lightning_nas.experiment.usage import metered
+
+        with metered(Path(sys.argv[1])):
+            if os.fork() > 0:
+                os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+    """
+    run_script(script, tmp_path)
+    assert not (tmp_path / FILE).exists()
 
 
 def test_what_its_own_processes_took_counts(tmp_path: Path) -> None:
