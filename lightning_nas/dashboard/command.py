@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from lightning_nas.dashboard.port import listen
 from lightning_nas.errors import ExperimentError
+from lightning_nas.experiment.port import listen
 
 
 def is_installed() -> bool:

@@ -67,7 +67,9 @@ def test_a_port_that_is_taken_ends_the_run_before_a_trial_is_asked_for(tmp_path:
         other.listen()
         port = other.getsockname()[1]
         search = experiment(tmp_path / "exp")
-        with pytest.raises(ExperimentError, match=f"Port {port} is taken; [0-9]+ is free."):
+        with pytest.raises(
+            ExperimentError, match=f"Port {port} is taken by process {os.getpid()} .*; port [0-9]+ is free."
+        ):
             search.run(ui=port)
     assert search.trials == []
 

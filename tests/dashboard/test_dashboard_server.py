@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from stored import made, trial
 
-from lightning_nas.dashboard.port import PortError, listen
+from lightning_nas.experiment.port import PortError, listen
 
 START_S = 30.0  # a busy machine; the benchmark of this is in docs/dashboard.md
 HEAVY = {"lightning", "pytorch_lightning", "torch", "torchvision", "onnx", "pandas", "matplotlib"}
@@ -141,7 +141,7 @@ def test_a_busy_port_says_who_has_it_and_which_is_free(tmp_path: Path) -> None:
         port = other.getsockname()[1]
         said = _said(tmp_path, "--port", port)
     assert f"Port {port} is taken by process {os.getpid()} (" in said
-    assert re.search(r"--port 8\d\d\d is free", said)
+    assert re.search(r"; port 8\d\d\d is free", said)
 
 
 def test_without_a_port_the_first_free_one_is_taken() -> None:

@@ -8,14 +8,14 @@ import os
 import socket
 from pathlib import Path
 
-from lightning_nas.errors import NASError
+from lightning_nas.errors import ExperimentError
 
 FIRST = 8080
 _TRIED = 100
 _LISTENS = "0A"
 
 
-class PortError(NASError):
+class PortError(ExperimentError):
     """No port can be had; the message says who holds it and which is free."""
 
 
@@ -40,7 +40,7 @@ def listen(host: str, port: int | None = None) -> socket.socket:
                     f"Port {candidate} needs more rights than this user has; {_free(host)}"
                 ) from None
             raise PortError(f"{host!r} cannot be listened on ({error.strerror or error}).") from None
-    raise PortError(f"All ports from {FIRST} to {FIRST + _TRIED - 1} are taken; give one with --port.")
+    raise PortError(f"All ports from {FIRST} to {FIRST + _TRIED - 1} are taken; give another one.")
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -61,8 +61,8 @@ def _free(host: str) -> str:
     for port in range(FIRST, FIRST + _TRIED):
         with contextlib.suppress(OSError):
             _bound(host, port).close()
-            return f"--port {port} is free."
-    return "give another one with --port."
+            return f"port {port} is free."
+    return "give another one."
 
 
 def _by(port: int) -> str:
