@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -11,10 +9,9 @@ from typing import Any
 from nicegui import Client, run, ui
 from nicegui.element import Element
 
-from lightning_nas.charts import themed
 from lightning_nas.dashboard.actions import resume_command
+from lightning_nas.dashboard.chart import Chart
 from lightning_nas.dashboard.data import Experiments, Reader
-from lightning_nas.dashboard.files import plain
 from lightning_nas.dashboard.parts import Text, element, named, notice, state_class, text
 
 THEMES = {"auto": "Auto", "light": "Light", "dark": "Dark"}
@@ -37,25 +34,6 @@ addEventListener("load", () => {
   }, 2000);
 });
 """
-# A chart comes to be some moments after its element; what has come meanwhile is drawn instead.
-_DRAW = """((id, option) => {
-  const newest = window.newestOptions ??= {};
-  newest[id] = option;
-  const draw = (left) => {
-    const chart = getElement(id)?.chart;
-    if (newest[id] !== option) return;
-    if (chart) {
-      if (!chart.draw) {
-        // NiceGUI, too, draws: its own, empty option, perhaps after this one.
-        chart.draw = chart.setOption.bind(chart);
-        chart.setOption = () => {};
-      }
-      chart.draw(option, true);
-    } else if (left > 0) setTimeout(() => draw(left - 1), 20);
-  };
-  draw(500);
-})(%d, %s)"""
-
 PAGES = {
     "": "Overview",
     "/trials": "Trials",
@@ -109,7 +87,7 @@ class Page:
         if dark != self.dark:
             self.dark = dark
             for chart in list(self._charts):
-                chart.redraw()
+                chart.turn(dark)
 
     async def open(self, key: str, current: str) -> Reader | None:
         """Reads an experiment and draws what stands above each of its pages; None, and says so, if there is none.
@@ -176,7 +154,7 @@ class Page:
 
     def chart(self, option: Mapping[str, Any], title: str, height: int = 320) -> Chart:
         """A chart that follows the theme; `title` is its name for those who cannot see it."""
-        made = Chart(self, option, title, height)
+        made = Chart(option, title, height, self.dark)
         self._charts.add(made)
         return made
 
@@ -188,48 +166,12 @@ class Page:
             if isinstance(number, int):
                 ui.navigate.to(f"/experiment/{reader.key}/trials/{number}")
 
-        chart.element.on_point_click(go)
-
-
-class Chart:
-    """A chart on a page. Use `Page.chart`."""
-
-    def __init__(self, page: Page, option: Mapping[str, Any], title: str, height: int) -> None:
-        self._page = page
-        self._option = option
-        self.element = ui.echart({}, renderer="canvas").classes("chart").style(f"height: {height}px")
-        named(self.element, role="img", aria_label=plain(title))
-        # The chart lives as long as its element.
-        self.element.chart = self  # type: ignore[attr-defined]
-        self.redraw()
-
-    def show(self, option: Mapping[str, Any]) -> None:
-        """Draws another option, if it is another."""
-        if option != self._option:
-            self._option = option
-            self.redraw()
-
-    def redraw(self) -> None:
-        """Draws it again, for another theme."""
-        if self.element.is_deleted:
-            return
-        option = {**safe(themed(self._option, self._page.dark)), "animation": False}
-        # NiceGUI's own update merges the option into the one that is shown, and makes each of its lists observable.
-        self._page.client.run_javascript(_DRAW % (self.element.id, json.dumps(option)))
+        chart.on_point_click(go)
 
 
 def _keep(cookie: str, value: str) -> None:
     """Has the browser keep one of our own words for a year."""
     ui.run_javascript(f"document.cookie = '{cookie}={value}; path=/; max-age=31536000; samesite=strict'")
-
-
-def safe(value: Any) -> Any:
-    """An option without code: NiceGUI runs what stands behind keys that begin with a colon."""
-    if isinstance(value, Mapping):
-        return {key: safe(each) for key, each in value.items() if not str(key).startswith(":")}
-    if isinstance(value, (list, tuple)):
-        return [safe(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _tell_state(reader: Reader, state: Text, told: Element) -> None:

@@ -68,6 +68,17 @@ def grid() -> Element:
     return element("div", "grid")
 
 
+class Slider(ui.slider):
+    """A slider that stays where it was put; NiceGUI's goes back to where the server last saw it."""
+
+    LOOPBACK = None
+
+
+def slider(low: int, high: int, value: int, name: str) -> Slider:
+    """A slider over whole numbers; `name` is for those who cannot see it."""
+    return named(Slider(min=low, max=high, value=value), aria_label=name).classes("slider")
+
+
 def notice(words: str, kind: str = "") -> Text:
     """A message that stays. `kind` is "", "good", "warn" or "bad"."""
     return text(words, f"notice {kind}", role="status")

@@ -43,6 +43,7 @@ from lightning_nas.drawing.palette import DARK
 from lightning_nas.experiment import folder
 
 _IDLE_S = 10.0
+_RECONNECT_S = 15.0  # a machine that was busy, or asleep, for less keeps what was chosen on its page
 _STYLE = Path(__file__).with_name("look.css")
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><g fill="none" stroke="#1f5fbf" stroke-width="3">'
@@ -119,6 +120,7 @@ def make_app(shown: Experiments, *, key: str | None = None, **guard: Any) -> ASG
         language="en-US",
         gzip_middleware_factory=None,
         show_welcome_message=False,
+        reconnect_timeout=_RECONNECT_S,
     )
     guarded = security.Guard(app, key=key, **guard)
     return GZipMiddleware(guarded, minimum_size=1000, compresslevel=4)

@@ -41,7 +41,7 @@ async def show(page: Page, key: str) -> None:
         if isinstance(found, str):
             told.say(found)
         told.set_visibility(isinstance(found, str))
-        chart.element.set_visibility(isinstance(found, dict))
+        chart.set_visibility(isinstance(found, dict))
         if isinstance(found, dict):
             chart.show(charts.importance(found))
 

@@ -11,7 +11,7 @@ from lightning_nas import charts, drawing
 from lightning_nas.dashboard.data import Reader
 from lightning_nas.dashboard.files import Refused, inside, plain, value_text
 from lightning_nas.dashboard.look import Page
-from lightning_nas.dashboard.parts import Text, element, facts, grid, named, notice, panel, text
+from lightning_nas.dashboard.parts import Text, element, facts, grid, named, notice, panel, slider, text
 from lightning_nas.experiment.folder import TRIALS, trial_folder
 from lightning_nas.search_history import FILE, SearchHistory, read_search
 
@@ -88,8 +88,7 @@ class _Search:
         last = max(0, len(history.snapshots) - 1)
         with element("div", "line panel").style("margin-top: 14px"):
             self._epoch = text("", "number").style("min-width: 9em")
-            self._slider = named(ui.slider(min=0, max=max(1, last), value=last), aria_label="Epoch")
-            self._slider.classes("slider")
+            self._slider = slider(0, max(1, last), last, "Epoch")
             titles = {label: plain(label) for label in self.labels}
             self._label = ui.select(titles, value=self.labels[0], label="Label").props("dense outlined")
         with grid():

@@ -12,9 +12,10 @@ from nicegui import run, ui
 from lightning_nas import charts
 from lightning_nas.dashboard import files
 from lightning_nas.dashboard.actions import Answer, ask, changed, resume_command
+from lightning_nas.dashboard.chart import Chart
 from lightning_nas.dashboard.data import Reader
 from lightning_nas.dashboard.files import plain
-from lightning_nas.dashboard.look import Chart, Page
+from lightning_nas.dashboard.look import Page
 from lightning_nas.dashboard.pages.log import draw_log
 from lightning_nas.dashboard.pages.trials import metric_names
 from lightning_nas.dashboard.parts import (

@@ -9,12 +9,24 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nicegui import run, ui
+from nicegui.element import Element
 
 from lightning_nas import charts
 from lightning_nas.dashboard.data import Reader
 from lightning_nas.dashboard.files import plain
 from lightning_nas.dashboard.look import Page
-from lightning_nas.dashboard.parts import element, grid, named, panel, row, table, text, usage_facts
+from lightning_nas.dashboard.parts import (
+    Slider,
+    element,
+    grid,
+    named,
+    panel,
+    row,
+    slider,
+    table,
+    text,
+    usage_facts,
+)
 from lightning_nas.experiment.display import time_taken_s
 from lightning_nas.trial import Trial
 
@@ -141,15 +153,20 @@ async def show(page: Page, key: str) -> None:
     chosen.on_value_change(choose)
     named(chosen, display_value=f"{len(columns.shown())} of {len(titles)}")
 
-    async def compare() -> None:
-        numbers = await ui.run_javascript(
-            f"getElement({table.id}).api.getSelectedRows().slice(0, {_COMPARED + 1}).map(row => row.number)"
-        )
-        if numbers is not None:
-            await _draw_comparison(page, reader, compared, sorted(numbers))
+    selected: list[int] = []
 
-    table.on("selectionChanged", compare, args=[])
-    await _draw_comparison(page, reader, compared, [])
+    async def compare(event: Any) -> None:
+        selected[:] = sorted(event.args)
+        now = [*selected]
+        found = await run.io_bound(reader.with_reports, now[:_COMPARED]) if now else []
+        if (
+            found is not None and now == selected and not compared.is_deleted
+        ):  # no others were selected meanwhile
+            _draw_comparison(page, reader, compared, found, len(now))
+
+    numbers = f"getElement({table.id}).api.getSelectedRows().slice(0, {_COMPARED + 1}).map(row => row.number)"
+    table.on("selectionChanged", compare, js_handler=f"() => emit({numbers})")
+    _draw_comparison(page, reader, compared, [], 0)
     rows = [columns.row(trial) for trial in trials]
     table.run_grid_method("setGridOption", "rowData", rows)
     known = {trial.number for trial in trials}
@@ -217,7 +234,7 @@ def _grid(reader: Reader, columns: Columns, shown: set[str]) -> ui.aggrid:
 Parallel = Callable[[Sequence[Trial], float], None]
 
 
-def _draw_parallel(page: Page, reader: Reader, columns: Columns) -> tuple[ui.slider, Parallel]:
+def _draw_parallel(page: Page, reader: Reader, columns: Columns) -> tuple[Slider, Parallel]:
     """The chart of parallel axes and its slider; gives what draws it again."""
     objective = None if reader.description is None else reader.description.objective.metric
     labels = columns.labels[:_SHOWN_COLUMNS]
@@ -225,8 +242,7 @@ def _draw_parallel(page: Page, reader: Reader, columns: Columns) -> tuple[ui.sli
     with element("div", "line"):
         share = text("", "number")
         start = max(1, min(100, 100 * _LINES // max(1, len(reader.trials))))
-        slider = named(ui.slider(min=1, max=100, value=start), aria_label="Best per cent of the trials")
-        slider.classes("slider")
+        best = slider(1, 100, start, "Best per cent of the trials")
     chart = page.chart(charts.parallel([], labels, metrics), "Parameters and metrics", 360)
 
     def draw(trials: Sequence[Trial], percent: float) -> None:
@@ -236,12 +252,13 @@ def _draw_parallel(page: Page, reader: Reader, columns: Columns) -> tuple[ui.sli
 
     draw(reader.ordered(), start)
     page.opens_trials(chart, reader)
-    slider.on_value_change(lambda event: draw(reader.ordered(), event.value))
-    return slider, draw
+    best.on_value_change(lambda event: draw(reader.ordered(), event.value))
+    return best, draw
 
 
-async def _draw_comparison(page: Page, reader: Reader, box: Any, numbers: Sequence[int]) -> None:
-    trials = await run.io_bound(reader.with_reports, numbers[:_COMPARED]) if numbers else []
+def _draw_comparison(
+    page: Page, reader: Reader, box: Element, trials: Sequence[Trial], selected: int
+) -> None:
     box.clear()
     with box:
         if not trials:
@@ -250,7 +267,7 @@ async def _draw_comparison(page: Page, reader: Reader, box: Any, numbers: Sequen
                 "quiet",
             )
             return
-        if len(numbers) > _COMPARED:
+        if selected > _COMPARED:
             text(f"The first {_COMPARED} of the selected trials:", "quiet small")
         names = metric_names(trials)
         if not names:

@@ -25,6 +25,12 @@ _BLANK = """() => [...document.querySelectorAll('.chart')].filter(chart => {
   const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
   return !data.some((value, i) => i % 4 == 3 && value > 0);
 }).map(chart => chart.ariaLabel)"""
+_PROTRUDING = """() => {
+  const width = document.documentElement.clientWidth;
+  if (document.documentElement.scrollWidth <= width) return [];
+  return [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > width)
+    .map(e => `${e.tagName} ${e.className} ${e.ariaLabel ?? ''} ${e.getBoundingClientRect().right}`);
+}"""
 # As WCAG 2.2 has it: relative luminance, and the ratio of the two. Texts that cannot be used are exempt.
 _FAINT = """least => {
   const rgba = text => { const n = text.match(/[\\d.]+/g).map(Number), one = text.startsWith('color(') ? 255 : 1;
@@ -89,9 +95,9 @@ def wait_for_charts(page: Page) -> None:
         page.wait_for_timeout(50)
 
 
-def overflow(page: Page) -> int:
-    """By how many pixels the page is wider than its window."""
-    found: int = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+def protruding(page: Page) -> list[str]:
+    """What makes the page wider than its window, if it is."""
+    found: list[str] = page.evaluate(_PROTRUDING)
     return found
 
 

@@ -184,9 +184,8 @@ def test_selected_trials_are_compared(page: Page, experiments: Path) -> None:
     go(page, "/experiment/finished/trials")
     for row in range(2):
         page.locator(f".ag-row[row-index='{row}'] [type=checkbox]").check()
-    compared = option(page, "Compare")
-    assert {series["name"] for series in compared["series"]} == {"trial 23", "trial 22"}
-    assert len(compared["series"][0]["data"]) == 10
+    until(lambda: {each["name"] for each in option(page, "Compare")["series"]} == {"trial 23", "trial 22"})
+    assert len(option(page, "Compare")["series"][0]["data"]) == 10
     choose(page, "Metric", "loss")
     until(lambda: "loss" in option(page, "Compare")["yAxis"][0]["name"])
     before = option(page, "Parameters and metrics")

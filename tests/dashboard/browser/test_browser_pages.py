@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from conftest import CHROMIUM, FLAGS, NAMES, Log, go, state, trials, until
-from looking import faint, option, overflow, wait_for_charts
+from looking import faint, option, protruding, wait_for_charts
 from searches import HOSTILE_LABELS, HOSTILE_METRIC, HOSTILE_VALUE
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def test_a_page_is_whole(page: Page, experiments: Path, running: Path, name: str
     assert page.title() == f"{title} · lightning-nas"
     here = page.get_by_role("navigation").locator("[aria-current=page]")
     assert here.inner_text() == TITLES[end.removesuffix("/0")]
-    assert overflow(page) == 0
+    assert protruding(page) == []
     assert faint(page) == []
 
 
@@ -90,7 +90,7 @@ def test_pages_fit_and_can_be_read(
     ):
         go(page, address)
         wait_for_charts(page)
-        assert overflow(page) == 0, address
+        assert protruding(page) == [], address
         assert faint(page) == [], address
 
 
