@@ -70,9 +70,6 @@ class Recorder:
     def save(self, directory: Path) -> None:
         """Writes the files of the model watched last; nothing if there was none. Ends the watch.
 
-        Code is not written here: to write it means to build the model once more and takes up to a second for
-        a network of twenty cells, and `export` writes and proves it for any trial at any time.
-
         Args:
             directory: gets `weights.pt`, the `state_dict` on the CPU; if the model was called with
                 tensors alone, `inputs.pt`, a tuple of them on the CPU with at most 8 rows; and

@@ -18,6 +18,7 @@ from lightning_nas.errors import ExperimentError
 TRIALS = "trials"
 BEST = "best"
 PICKLE = "experiment.pkl"
+CODE = "net.py"  # of a network, in a trial's folder and beside exported weights
 _LOCK = "driver.lock"
 ROOM_MB = 100
 """No trial starts with less free."""

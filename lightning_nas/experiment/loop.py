@@ -40,6 +40,7 @@ _ARTIFACTS = {
     "checkpoint": ("checkpoint", "last.ckpt", "checkpoints/last.ckpt"),
     "output": ("output.log",),
     "config": ("config.yaml",),
+    "code": (folder.CODE,),
 }
 
 

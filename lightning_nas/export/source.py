@@ -63,8 +63,15 @@ class SourceFile:
 
     def definitions(self, name: str) -> list[Any]:
         """Every class and function called `name`, however deep, in order."""
-        found = [n for n in ast.walk(self.tree) if isinstance(n, DEFINITIONS) and n.name == name]
-        return sorted(found, key=lambda node: node.lineno)
+        return self._definitions.get(name, [])
+
+    @cached_property
+    def _definitions(self) -> dict[str, list[Any]]:
+        found: dict[str, list[Any]] = {}
+        every = (node for node in ast.walk(self.tree) if isinstance(node, DEFINITIONS))
+        for node in sorted(every, key=lambda node: node.lineno):
+            found.setdefault(node.name, []).append(node)
+        return found
 
     def qualified_name(self, node: Any) -> str:
         """The `__qualname__` of a class or function."""

@@ -22,7 +22,6 @@ from lightning_nas.html_report.words import plain
 from lightning_nas.search_history import SearchHistory, read_search
 from lightning_nas.trial import Status, Trial, best
 
-CODE = "net.py"
 EXPORT = "export"  # where `lightning-nas export` writes unless told otherwise
 _LOG_LINES = 20
 _MOST_BYTES = 1 << 20  # of a file of code, and of a log's end
@@ -163,7 +162,9 @@ def _network(directory: Path, trial: Trial, troubles: list[str]) -> Network:
     places = [directory / EXPORT / str(trial.number)]
     if kept_number(directory) == trial.number:
         places.insert(0, directory / folder.BEST)
-    code = next((text for each in places if (text := _read(each / CODE, _text, troubles)) is not None), None)
+    places.append(place)  # as it was built; where it was exported, it has been proved as well
+    files = (each / folder.CODE for each in places)
+    code = next((text for path in files if (text := _read(path, _text, troubles)) is not None), None)
     return Network(trial, _read(place / architecture.FILE, read_architecture, troubles), code)
 
 

@@ -108,7 +108,7 @@ def test_a_trial_on_two_processes_is_pruned_at_epoch_two_and_has_one_result(tmp_
     assert [report.step for report in trial.intermediate] == [0, 1, 2]
     assert trial.metrics["val_loss"] == trial.intermediate[-1].metrics["val_loss"]
     assert {path.name for path in (tmp_path / "trials" / "0").iterdir()} == {
-        *("architecture.json", "usage.json", "inputs.pt", "output-rank1.log", "output.log", "pid")
+        *("architecture.json", "usage.json", "net.py", "inputs.pt", "output-rank1.log", "output.log", "pid")
     }
     assert "GLOBAL_RANK: 0" in (tmp_path / "trials" / "0" / "output.log").read_text()
     assert "GLOBAL_RANK: 1" in (tmp_path / "trials" / "0" / "output-rank1.log").read_text()

@@ -13,6 +13,7 @@ import lightning_nas.nn as nn
 from lightning_nas import model_wrapper
 from lightning_nas.evaluators import FunctionalEvaluator
 from lightning_nas.experiment import Experiment
+from lightning_nas.loading import load
 from lightning_nas.mutables import blueprint
 from lightning_nas.space import Categorical
 from lightning_nas.strategies import Dedup, GridSearch, Random
@@ -54,7 +55,38 @@ def test_every_model_of_a_small_space_is_built_and_scored(tmp_path: Path) -> Non
     assert exp.best.artifacts == {
         "weights": f"trials/{exp.best.number}/weights.pt",
         "inputs": f"trials/{exp.best.number}/inputs.pt",
+        "code": f"trials/{exp.best.number}/net.py",
     }
+
+
+def test_each_trial_leaves_the_code_of_its_network(tmp_path: Path) -> None:
+    space = {"bias": Categorical([0.25, 0.75])}
+    exp = make(tmp_path, Random(), space=space, max_trials=4).run()
+    for trial in exp.trials:
+        folder = tmp_path / "trials" / str(trial.number)
+        made = load(f"{folder / 'net.py'}:Net")()
+        made.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
+        assert made(torch.ones(2, 3)).shape == (2, trial.sample["width"])
+        assert made.last.bias.tolist() == [trial.sample["bias"]] * trial.sample["width"]
+
+
+def test_code_that_cannot_be_written_is_told_in_the_log_and_costs_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    namespace: dict[str, Any] = {"nn": nn, "__name__": "typed"}
+    exec("class Typed(nn.Linear): ...", namespace)  # as at a prompt, whose lines are in no file
+    exp = Experiment(
+        blueprint(model_wrapper(namespace["Typed"])(3, 2)),
+        FunctionalEvaluator(lambda model_cls: float(model_cls()(torch.ones(1, 3)).shape[1])),
+        GridSearch(),
+        directory=tmp_path,
+        runner="inprocess",
+        progress=False,
+        export=False,
+    ).run()
+    assert [trial.metrics for trial in exp.trials] == [{"default": 2.0}]
+    assert not (tmp_path / "trials" / "0" / "net.py").exists()
+    assert "There is no net.py: The source of Typed is not at hand" in capsys.readouterr().err
 
 
 def test_a_blueprint_will_do_for_a_model(tmp_path: Path) -> None:

@@ -291,6 +291,23 @@ def test_the_code_of_another_trial_is_not_shown(tmp_path: Path) -> None:
     assert "class Net:" not in page_of(directory).words
 
 
+def test_code_that_a_trial_left_is_shown_unless_it_was_exported(tmp_path: Path) -> None:
+    trials = finished(5)
+    directory = made(tmp_path, trials)
+    leading = best(trials, 2)
+    for trial in leading:
+        place = directory / "trials" / str(trial.number)
+        place.mkdir(parents=True)
+        (place / "net.py").write_text(f"class Built{trial.number}: ...\n")
+    exported = directory / "export" / str(leading[1].number)
+    exported.mkdir(parents=True)
+    (exported / "net.py").write_text("class Proved: ...\n")
+    words = page_of(directory).words
+    assert f"class Built{leading[0].number}: ..." in words
+    assert "class Proved: ..." in words
+    assert f"class Built{leading[1].number}: ..." not in words
+
+
 def test_an_exported_trial_has_its_code(tmp_path: Path) -> None:
     trials = finished(5)
     directory = made(tmp_path, trials)

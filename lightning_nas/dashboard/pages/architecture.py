@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from nicegui import run, ui
@@ -15,10 +17,11 @@ from lightning_nas.dashboard.files import Refused, inside
 from lightning_nas.dashboard.look import Page
 from lightning_nas.dashboard.pages.one_shot import drawing_of
 from lightning_nas.dashboard.parts import element, facts, grid, named, notice, panel, text
-from lightning_nas.experiment.folder import trial_folder
+from lightning_nas.experiment.folder import CODE, trial_folder
 from lightning_nas.trial import Status, Trial
 
 _OFFERED = 500
+_MOST_CODE = 200_000  # characters that are shown
 
 
 async def show(page: Page, key: str, trial: str = "", other: str = "") -> None:
@@ -75,6 +78,7 @@ async def _draw(page: Page, reader: Reader, box: Any, first: int, second: int | 
     trial = reader.trials[first]
     built = await run.io_bound(_read, reader, first)
     another = None if second is None else await run.io_bound(_read, reader, second)
+    code = await run.io_bound(_read_code, reader, first)
     with box:
         _draw_buttons(reader, trial)
         with grid():
@@ -93,6 +97,13 @@ async def _draw(page: Page, reader: Reader, box: Any, first: int, second: int | 
             if second is not None:
                 with panel(f"What trial {second} has instead", "half"):
                     _draw_changes(trial, reader.trials[second])
+            if code is not None:
+                with panel("Code"):
+                    text(
+                        'The network as the trial built it; "Download code" proves, too, that it computes the same.',
+                        "quiet small",
+                    )
+                    text(code, "log", tag="pre", tabindex="0", role="region", aria_label="Code")
 
 
 def _draw_networks(
@@ -143,10 +154,22 @@ def _read(reader: Reader, number: int) -> Architecture | str:
         return f"The network of trial {number} cannot be read: {error}"
 
 
+def _read_code(reader: Reader, number: int) -> str | None:
+    """The code of a trial's network, None if it left none; cut where it is longer than anyone reads."""
+    try:
+        with inside(reader.directory, f"{trial_folder(number)}/{CODE}").open(
+            encoding="utf-8", errors="replace"
+        ) as file:
+            found = file.read(_MOST_CODE)
+    except (Refused, OSError):
+        return None
+    return found if len(found) < _MOST_CODE else found + "\n..."
+
+
 def _draw_buttons(reader: Reader, trial: Trial) -> None:
     told = named(element("div"), aria_live="polite")
 
-    async def make(formatter: str, then: Any) -> None:
+    async def make(formatter: str, then: Callable[[Path], Awaitable[None]]) -> None:
         told.clear()
         with told, element("div", "line notice"):
             ui.spinner(size="1.2em")
@@ -159,14 +182,16 @@ def _draw_buttons(reader: Reader, trial: Trial) -> None:
                     text(f"{formatter} could not be made:")
                     text(made.text, "log")
             elif made is not None:
-                then(made)
+                await then(made)
 
-    def download(path: Any) -> None:
+    async def download(path: Path) -> None:
         ui.download.content(path.read_bytes(), path.name)
         notice(f"{path.name} of trial {trial.number} is downloaded.", "good")
 
-    def netron(path: Any) -> None:
-        address = open_in_netron(path)
+    async def netron(path: Path) -> None:
+        address = await run.io_bound(open_in_netron, path)
+        if address is None:  # the server ends
+            return
         with element("div", "line notice good"):
             text("Netron runs at")
             ui.link(address, address, new_tab=True).props("rel=noopener")

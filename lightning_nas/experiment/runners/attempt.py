@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lightning_nas.errors import MetricError
+from lightning_nas.experiment.folder import CODE
 from lightning_nas.experiment.runners.crashes import explained
 from lightning_nas.experiment.runners.protocol import Job, Outcome, Work
 from lightning_nas.report import TrialStopped, running
@@ -22,10 +23,16 @@ from lightning_nas.trial import Candidate, Metrics, Report, as_metrics
 _LAST_STEP = 2**63 - 1  # that SQLite can hold
 
 
-def attempt(work: Work, job: Job, report: Report) -> Outcome:
+def attempt(work: Work, job: Job, report: Report, leads: bool = True) -> Outcome:
     """Evaluates the sample of `job`, or searches for one; what the evaluator raises becomes a failed outcome.
 
     `SystemExit` counts as a failure of the trial, `KeyboardInterrupt` is let through.
+
+    Args:
+        work: what all trials share.
+        job: the trial.
+        report: takes its metrics.
+        leads: whether this process speaks for the trial, and is not one of several that train it.
     """
     latest: Metrics = {}
     one_at_a_time = threading.Lock()  # users may report from threads of theirs
@@ -60,7 +67,10 @@ def attempt(work: Work, job: Job, report: Report) -> Outcome:
             with running(candidate, checked):
                 sample = work.search(checked)
             return Outcome(job.number, latest, sample=sample)
-        return Outcome(job.number, as_metrics(work.evaluator.evaluate(candidate, checked)))
+        metrics = as_metrics(work.evaluator.evaluate(candidate, checked))
+        if leads:
+            _write_code(work, job)
+        return Outcome(job.number, metrics)
     except TrialStopped:
         return Outcome(job.number, latest)
     except (Exception, SystemExit) as error:
@@ -68,6 +78,26 @@ def attempt(work: Work, job: Job, report: Report) -> Outcome:
     finally:
         with one_at_a_time:
             has_ended = True
+
+
+def _write_code(work: Work, job: Job) -> None:
+    """Leaves the source of the network that was trained beside its weights; if that cannot be, says why.
+
+    Not proved, as an export is: that would take as long again as the network takes to run.
+    """
+    path = job.directory / CODE
+    if work.model is None or path.exists():
+        return
+    from lightning_nas.evaluators.artifacts import WEIGHTS  # with torch, which a model needs anyway
+
+    if not (
+        job.directory / WEIGHTS
+    ).exists():  # it was not trained, but looked up, or scored as a part of others
+        return
+    try:
+        path.write_text(work.code(job.sample), encoding="utf-8")
+    except Exception as error:  # no reason to lose a trial
+        print(f"There is no {CODE}: {error}", file=sys.stderr)
 
 
 def failed(number: int, error: BaseException, skip: int = 1) -> Outcome:

@@ -115,7 +115,7 @@ def _follow(rank: int, pipe: Connection, job: Job, surroundings: Surroundings) -
     threading.Thread(target=_end_with_the_driver, daemon=True, name="watch rank 0").start()
     _settle(job, surroundings, OUTPUT_OF_RANK.format(rank))
     follow_lead(rank, pipe, job)
-    tell(pipe, _outcome(job, surroundings, lambda step, metrics: True))
+    tell(pipe, _outcome(job, surroundings, lambda step, metrics: True, leads=False))
 
 
 def _settle(job: Job, surroundings: Surroundings, name: str) -> None:
@@ -134,7 +134,7 @@ def _threads(job: Job, surroundings: Surroundings) -> int:
     return max(1, surroundings.threads // job.ranks)
 
 
-def _outcome(job: Job, surroundings: Surroundings, report: Report) -> Outcome:
+def _outcome(job: Job, surroundings: Surroundings, report: Report, leads: bool = True) -> Outcome:
     """What comes of the trial in this process."""
     try:
         work = _load(surroundings.work)
@@ -142,7 +142,7 @@ def _outcome(job: Job, surroundings: Surroundings, report: Report) -> Outcome:
     except Exception as error:
         return failed(job.number, error)
     seed_everything(job.seed)
-    return attempt(work, job, report)
+    return attempt(work, job, report, leads)
 
 
 def _load(path: Path) -> Work:

@@ -28,7 +28,12 @@ _SERVER_S = 2.0  # for a server that has been killed to be gone
 _LOST = 255  # the exit code that multiprocessing gives processes whose server has died
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 # Imported by nearly every trial: 75 ms each time, were it not for the server.
-_OURS = (child.__name__, "lightning_nas.mutables", "lightning_nas.evaluators.supervised")
+_OURS = (
+    child.__name__,
+    "lightning_nas.mutables",
+    "lightning_nas.evaluators.supervised",
+    "lightning_nas.export.code",
+)
 
 
 @dataclass

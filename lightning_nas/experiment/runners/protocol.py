@@ -43,8 +43,23 @@ class Work:
                 "This search has no model to build: the experiment was given a search space. Use "
                 "`candidate.sample`, or give the experiment a model under @model_wrapper."
             )
-        labels = self.model.space
-        return self.model.build({label: value for label, value in sample.items() if label in labels})
+        return self.model.build(self._own(self.model, sample))
+
+    def code(self, sample: Sample) -> str:
+        """The source of the model that `build` makes, as a file that needs torch alone; see `export.source_of`.
+
+        Raises:
+            ExportError: if it cannot be written; the message names what is in the way.
+        """
+        from lightning_nas.export import source_of
+
+        assert self.model is not None, "there is a model to write"
+        return source_of(self.model, self._own(self.model, sample))
+
+    @staticmethod
+    def _own(model: Blueprint, sample: Sample) -> Sample:
+        """The part of a sample that is the model's."""
+        return {label: value for label, value in sample.items() if label in model.space}
 
     def search(self, report: Report) -> Sample:
         """The sample that the one-shot method derives; `report` is given the state of each epoch."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,6 +152,32 @@ def test_code_and_onnx_are_made_and_downloaded(page: Page, experiments: Path) ->
     import onnx
 
     onnx.checker.check_model(onnx.load(str(model.value.path())))
+
+
+def test_the_code_that_a_trial_left_is_shown(page: Page, experiments: Path) -> None:
+    go(page, "/experiment/networks/architecture?trial=1")
+    shown = page.get_by_role("region", name="Code").last
+    code = (experiments / "networks/trials/1/net.py").read_text()
+    assert shown.inner_text().strip() == code.strip()
+
+
+@pytest.mark.slow
+def test_netron_opens_the_network(page: Page, experiments: Path) -> None:
+    pytest.importorskip("netron", reason="NOT TESTED: Netron is not installed")
+    page.set_default_timeout(60_000)
+    go(page, "/experiment/networks/architecture?trial=0")
+    page.get_by_role("button", name="Open in Netron").click()
+    address = page.get_by_role("link", name="http://127.0.0.1:").get_attribute("href")
+    assert address is not None
+    with urllib.request.urlopen(address) as answer:
+        assert "<title>Netron</title>" in answer.read().decode()
+    with urllib.request.urlopen(f"{address}/data/net.onnx") as answer:
+        assert (
+            answer.read()
+            == max(
+                (experiments / "networks").rglob("net.onnx"), key=lambda path: path.stat().st_mtime
+            ).read_bytes()
+        )
 
 
 # ---------------------------------------------------------------- grid, comparison, one-shot, Pareto
