@@ -103,7 +103,14 @@ async def _draw(page: Page, reader: Reader, box: Any, first: int, second: int | 
                         'The network as the trial built it; "Download code" proves, too, that it computes the same.',
                         "quiet small",
                     )
-                    text(code, "log", tag="pre", tabindex="0", role="region", aria_label="Code")
+                    text(
+                        code,
+                        "log",
+                        tag="pre",
+                        tabindex="0",
+                        role="region",
+                        aria_label=f"Code of trial {first}",
+                    )
 
 
 def _draw_networks(

@@ -28,7 +28,7 @@ def draw_log(reader: Reader, trial: Trial) -> Any:
         find = ui.button("Search", on_click=lambda: search()).props("outline dense")
         load = ui.link("Download log", "/").props("download")
     about = text("", "quiet small")
-    shown = text("", "log", tabindex="0", aria_label="Log", role="region")
+    shown = text("", "log", tabindex="0", aria_label="Lines of the log", role="region")
 
     async def search() -> None:
         if not words.value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -89,22 +90,26 @@ def option(page: Page, heading: str) -> dict[str, Any]:
 
 def wait_for_charts(page: Page) -> None:
     """Waits until something is painted on each chart."""
-    deadline = time.monotonic() + 20
-    while blank := page.evaluate(_BLANK):
-        assert time.monotonic() < deadline, f"nothing is painted on {blank} of {page.url}"
+    blank = _still(page, lambda: page.evaluate(_BLANK), 20)
+    assert not blank, f"nothing is painted on {blank} of {page.url}"
+
+
+def _still(page: Page, find: Callable[[], list[str]], seconds: float = 5) -> list[str]:
+    """What is found time and again for that long; empty as soon as nothing is."""
+    deadline = time.monotonic() + seconds
+    while (found := find()) and time.monotonic() < deadline:
         page.wait_for_timeout(50)
+    return found
 
 
 def protruding(page: Page) -> list[str]:
-    """What makes the page wider than its window, if it is."""
-    found: list[str] = page.evaluate(_PROTRUDING)
-    return found
+    """What makes the page wider than its window, if it stays so: a chart that has just come takes a moment."""
+    return _still(page, lambda: page.evaluate(_PROTRUDING))
 
 
 def faint(page: Page, least: float = 4.5) -> list[str]:
-    """The visible texts with less contrast than that."""
-    found: list[str] = page.evaluate(_FAINT, least)
-    return found
+    """The visible texts with less contrast than that, colours that are just changing apart."""
+    return _still(page, lambda: page.evaluate(_FAINT, least))
 
 
 def focused(page: Page) -> dict[str, Any] | None:

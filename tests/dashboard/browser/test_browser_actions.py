@@ -132,7 +132,7 @@ def test_a_log_can_be_searched(page: Page, experiments: Path) -> None:
     field(page, "Search the log").fill("STEP 7")
     page.get_by_role("button", name="Search", exact=True).click()
     page.get_by_text("1 lines hold").or_(page.get_by_text("1 line holds")).wait_for()
-    shown = page.get_by_role("region", name="Log").last
+    shown = page.get_by_role("region", name="Lines of the log")
     assert shown.inner_text().startswith("8: step 7: acc")
     assert "\n" not in shown.inner_text().strip()
 
@@ -156,7 +156,7 @@ def test_code_and_onnx_are_made_and_downloaded(page: Page, experiments: Path) ->
 
 def test_the_code_that_a_trial_left_is_shown(page: Page, experiments: Path) -> None:
     go(page, "/experiment/networks/architecture?trial=1")
-    shown = page.get_by_role("region", name="Code").last
+    shown = page.get_by_role("region", name="Code of trial 1")
     code = (experiments / "networks/trials/1/net.py").read_text()
     assert shown.inner_text().strip() == code.strip()
 
