@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from chart_data import HOSTILE, gallery, searched
+from waiting import until
 
 from lightning_nas import charts
 from lightning_nas.charts.theme import Option
@@ -28,9 +29,7 @@ DRAW = """([option, width]) => {
     window.clicks = [];
     window.chart = echarts.init(box);
     window.chart.on("click", (event) => window.clicks.push(event.data));
-    const start = performance.now();
     window.chart.setOption(option);
-    return performance.now() - start;
 }"""
 INK = """() => {
     const canvas = document.querySelector("#box canvas");
@@ -70,10 +69,10 @@ def page() -> Iterator[Any]:
         browser.close()
 
 
-def draw(page: Any, option: Option, width: int = 1280) -> float:
-    """Milliseconds that `setOption` took."""
+def draw(page: Any, option: Option, width: int = 1280) -> None:
+    """Puts a chart in place of the last one."""
     page.mouse.move(0, 490)
-    return float(page.evaluate(DRAW, [json.loads(json.dumps(option, allow_nan=False)), width]))
+    page.evaluate(DRAW, [json.loads(json.dumps(option, allow_nan=False)), width])
 
 
 def pixel(page: Any, series: int, at: list[float]) -> list[float]:
@@ -104,8 +103,8 @@ def test_hostile_text_is_drawn_as_text(page: Any, name: str) -> None:
             page.evaluate(
                 "at => chart.dispatchAction({type: 'showTip', ...at})", {"seriesIndex": i, "dataIndex": last}
             )
-        page.wait_for_timeout(30)
-    assert bool(page.inner_text("#box").strip()) == bool(option["series"])  # a tooltip is there
+    if option["series"]:
+        until(lambda: page.inner_text("#box").strip())  # a tooltip is there
     assert page.evaluate("document.querySelectorAll('#box img, #box script').length") == 0
     assert page.evaluate("window.hurt === undefined")
     assert page.complaints == []
@@ -114,8 +113,7 @@ def test_hostile_text_is_drawn_as_text(page: Any, name: str) -> None:
 def test_a_tooltip_shows_hostile_text_letter_by_letter(page: Any) -> None:
     draw(page, charts.importance({HOSTILE: 0.5, "other": 0.5}))
     page.evaluate("chart.dispatchAction({type: 'showTip', seriesIndex: 0, dataIndex: 0})")
-    page.wait_for_timeout(100)
-    assert "<img src=x onerror=" in page.inner_text("#box")
+    until(lambda: "<img src=x onerror=" in page.inner_text("#box"))
 
 
 def test_a_click_on_a_point_gives_the_trials_number(page: Any) -> None:
@@ -124,21 +122,20 @@ def test_a_click_on_a_point_gives_the_trials_number(page: Any) -> None:
     (i, series) = next((i, s) for i, s in enumerate(option["series"]) if s["name"] == "stopped")
     point = series["data"][1]
     page.mouse.click(*pixel(page, i, point["value"]))
-    page.wait_for_timeout(50)
+    page.wait_for_function("clicks.length")
     assert page.evaluate("clicks.map(data => data.trial)") == [point["trial"]] == [16]
 
 
 def test_a_click_among_ten_thousand_points_gives_a_trial_there(page: Any) -> None:
     trials = searched(10_000)
     option = charts.history(trials, Objective("acc"))
-    milliseconds = draw(page, option)
+    draw(page, option)
     (i, series) = next((i, s) for i, s in enumerate(option["series"]) if s["name"] == "completed")
     assert series["large"]
     lowest = min(series["data"], key=lambda point: point["value"][1])
     page.mouse.click(*pixel(page, i, lowest["value"]))
-    page.wait_for_timeout(100)
+    page.wait_for_function("clicks.length")
     assert page.evaluate("clicks.map(data => data.trial)") == [lowest["trial"]]
-    assert milliseconds < 3000
 
 
 def test_a_drawn_chart_can_be_replaced_by_an_empty_one_and_back(page: Any) -> None:

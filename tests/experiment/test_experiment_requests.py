@@ -232,7 +232,6 @@ Experiment({"x": Float(0, 1), "kernel": Categorical([(3, 3), (5, 5)])}, Learns()
            runner=sys.argv[2], max_trials=2, concurrency=2).run()
 """
 RUNNERS = pytest.mark.parametrize("runner", ["inprocess", "processes"])
-TAKEN_UP_S = 0.5
 
 
 @contextlib.contextmanager
@@ -281,9 +280,7 @@ def test_a_killed_trial_is_stopped_with_its_last_report_and_the_search_goes_on(
 ) -> None:
     directory = tmp_path / "exp"
     with driver(directory, runner) as process:
-        began = time.monotonic()
         assert wait_for(send(directory, Kill(0)), 10)
-        assert time.monotonic() - began < TAKEN_UP_S + (5 if runner == "processes" else 0)
         until(directory, lambda now: now.counts.get(Status.STOPPED) == 1)
         killed = trials(directory)[0]
         assert killed.reason == f"stopped by request after step {killed.steps - 1}" or runner == "inprocess"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from reported import EVIL, finished, made, with_files, with_search
+from waiting import until
 
 from lightning_nas.html_report import write_report
 from lightning_nas.space import Categorical, SearchSpace
@@ -28,6 +29,10 @@ PAINTED = """() => [...document.querySelectorAll('.plot')].map(plot => {
     const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
     return pixels.reduce((sum, value) => sum + (value > 0 ? 1 : 0), 0);
 })"""
+
+
+SHOWN_ARE_DRAWN = """() => [...document.querySelectorAll('.plot')].every(
+    plot => !plot.clientWidth || plot.querySelector('svg, canvas'))"""
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +73,8 @@ def look(chromium: Any) -> Iterator[Any]:
         seen.page.on("pageerror", lambda error: seen.troubles.append(str(error)))
         seen.page.on("request", lambda request: seen.requests.append(request.url))
         seen.page.goto(path.as_uri())
-        seen.page.wait_for_timeout(300)
+        if options.get("java_script_enabled", True):
+            seen.page.wait_for_function(SHOWN_ARE_DRAWN)
         return seen
 
     yield opened
@@ -95,10 +101,8 @@ def test_every_chart_is_painted_and_nothing_is_asked_for(
 ) -> None:
     seen = look(rich, width, dark)
     seen.page.evaluate("() => document.querySelectorAll('details').forEach(each => each.open = true)")
-    seen.page.wait_for_timeout(300)
-    painted = seen.page.evaluate(PAINTED)
-    assert len(painted) == 4 + 3 + 3 + 3
-    assert min(painted) >= 5, painted
+    until(lambda: min(seen.page.evaluate(PAINTED)) >= 5)
+    assert len(seen.page.evaluate(PAINTED)) == 4 + 3 + 3 + 3
     assert seen.troubles == []
     assert {url for url in seen.requests if url != "data:,"} == {rich.as_uri()}
     assert seen.page.evaluate("document.documentElement.scrollWidth") == width
@@ -117,12 +121,10 @@ def test_the_slider_moves_maps_words_and_cells(look: Any, rich: Path) -> None:
     slider.press("Home")
     assert "after epoch 0, 10 steps" in page.locator(".slider output").inner_text()
     assert page.locator("[data-drawing]:visible").get_attribute("data-drawing") == "0"
-    page.wait_for_timeout(200)
+    until(lambda: "after epoch 0" in maps.inner_text())
     assert maps.inner_html() != last
-    assert "after epoch 0" in maps.inner_text()
     slider.press("End")
-    page.wait_for_timeout(200)
-    assert "after epoch 5" in maps.inner_text()
+    until(lambda: "after epoch 5" in maps.inner_text())
 
 
 def test_it_follows_when_the_page_turns_dark(look: Any, rich: Path) -> None:
@@ -130,8 +132,7 @@ def test_it_follows_when_the_page_turns_dark(look: Any, rich: Path) -> None:
     title = page.locator("[data-chart=progress-0] svg text").first
     light = title.evaluate("each => each.getAttribute('fill')")
     page.emulate_media(color_scheme="dark")
-    page.wait_for_timeout(300)
-    assert title.evaluate("each => each.getAttribute('fill')") != light
+    until(lambda: title.evaluate("each => each.getAttribute('fill')") != light)
 
 
 def test_it_prints_light_and_comes_back(look: Any, rich: Path) -> None:
@@ -154,11 +155,8 @@ def test_it_prints_light_and_comes_back(look: Any, rich: Path) -> None:
     assert all(one != other for one, other in zip(before, printed))
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator(".plot svg[viewBox]").count() == 0
-    page.wait_for_timeout(300)
-    sizes = page.evaluate(
-        "() => [...document.querySelectorAll('.plot')].map(p => [p.clientWidth, p.querySelector('svg')?.clientWidth])"
-    )
-    assert all(drawn in (None, place) for place, drawn in sizes), sizes
+    sizes = "() => [...document.querySelectorAll('.plot')].map(p => [p.clientWidth, p.querySelector('svg')?.clientWidth])"
+    until(lambda: all(drawn in (None, place) for place, drawn in page.evaluate(sizes)))
     assert len(page.pdf(format="A4")) > 10_000
 
 
@@ -208,8 +206,7 @@ def test_a_script_that_got_in_would_not_run(look: Any, rich: Path, tmp_path: Pat
 def test_thousands_of_trials_are_painted(look: Any, tmp_path: Path) -> None:
     path = write_report(made(tmp_path, finished(3000, reports=2)))
     seen = look(path)
-    seen.page.wait_for_timeout(1500)
-    assert min(seen.page.evaluate(PAINTED)) >= 5
+    until(lambda: min(seen.page.evaluate(PAINTED)) >= 5)
     assert seen.page.locator("canvas").count() >= 1
     assert seen.troubles == []
 

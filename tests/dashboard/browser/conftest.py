@@ -8,14 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+from waiting import PATIENCE_S, until
 
 from lightning_nas.experiment.store import SqliteStore
 from lightning_nas.experiment.summary import Summary, summary
@@ -32,7 +32,6 @@ FLAGS = (
 )
 NAMES = ("finished", "flawed", "hostile", "one_shot", "networks")
 """The experiments that have ended, see `searches.py`."""
-PATIENCE_MS = 20_000
 SEARCHES_S = 180.0  # 15 on a machine that does nothing else
 ENVIRONMENT = {
     **os.environ,
@@ -68,17 +67,6 @@ def end(started: subprocess.Popen[Any]) -> None:
             break
     if started.stdout is not None:
         started.stdout.close()
-
-
-def until(holds: Callable[[], Any], seconds: float = PATIENCE_MS / 1000) -> Any:
-    """Waits until something holds, and gives it."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = holds()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"{holds} did not hold within {seconds} s"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="session")
@@ -226,7 +214,7 @@ def page(browser: Browser, address: str, log: Log) -> Iterator[Page]:
     context = browser.new_context(
         viewport={"width": 1280, "height": 900}, color_scheme="light", base_url=address
     )
-    context.set_default_timeout(PATIENCE_MS)
+    context.set_default_timeout(PATIENCE_S * 1000)
     tab = context.new_page()
     log.watch(tab)
     yield tab

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import ENVIRONMENT, SEARCHES, go, process, state, trials, until
+from conftest import ENVIRONMENT, SEARCHES, go, process, state, trials
 from looking import CHART, choose, field, option, rows
+from waiting import until
 
 from lightning_nas.trial import Status
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import go, until
+from conftest import go
 from looking import field, focused, option, unreached, wait_for_charts
+from waiting import until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import CHROMIUM, FLAGS, NAMES, Log, go, state, trials, until
+from conftest import CHROMIUM, FLAGS, NAMES, Log, go, state, trials
 from looking import faint, option, protruding, wait_for_charts
 from searches import HOSTILE_LABELS, HOSTILE_METRIC, HOSTILE_VALUE
+from waiting import until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
