@@ -128,12 +128,17 @@ def driver(directory: Path, tally: Tally) -> Iterator[subprocess.Popen[str]]:
     """A driver, and after it no process of its group."""
     command = [sys.executable, str(_SEARCH), str(directory), tally.strategy, tally.runner]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
-    ) as process:
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True, env=environment) as process,
+    ):
         yield process
         if process.poll() is None:
             process.kill()
+        elif process.returncode > 0:
+            said.seek(0)
+            last = said.read().strip().splitlines()[-5:]
+            tally.notes.append(f"a driver ended with code {process.returncode}: {' | '.join(last)}")
 
 
 def disturb(
@@ -148,8 +153,6 @@ def disturb(
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(rng.uniform(0, 0.7 * lasts_s))
         if process.poll() is not None:
-            if process.returncode != 0:
-                tally.notes.append(f"a driver ended with code {process.returncode}")
             return process.returncode == 0
         workers = workers_of(process.pid)
         if not workers or rng.random() < 0.5:

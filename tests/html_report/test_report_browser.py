@@ -155,7 +155,8 @@ def test_it_prints_light_and_comes_back(look: Any, rich: Path) -> None:
     assert all(one != other for one, other in zip(before, printed))
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator(".plot svg[viewBox]").count() == 0
-    sizes = "() => [...document.querySelectorAll('.plot')].map(p => [p.clientWidth, p.querySelector('svg')?.clientWidth])"
+    sizes = """() => [...document.querySelectorAll('.plot')].map(
+        plot => [plot.clientWidth, plot.querySelector('svg')?.clientWidth])"""
     until(lambda: all(drawn in (None, place) for place, drawn in page.evaluate(sizes)))
     assert len(page.pdf(format="A4")) > 10_000
 
