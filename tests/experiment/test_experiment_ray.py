@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from other_processes import has_ended, run_script
+from other_processes import has_ended, printed_by, run_script
 
 from lightning_nas import Experiment, Float, Ray, Status, strategies
 from lightning_nas.errors import ExperimentError
@@ -217,6 +217,26 @@ def test_the_trials_of_a_killed_driver_end_with_it(cluster: SimpleNamespace, tmp
     done = run_script(script, tmp_path, cluster.address)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert has_ended(int(done.stdout))
+
+
+def test_a_ray_that_is_started_waits_for_no_workers_that_no_trial_needs(tmp_path: Path) -> None:
+    # It would wait for ever, if one died meanwhile or took more than a minute.
+    script = """
+        import os, subprocess, sys
+        os.environ["RAY_ADDRESS"] = "local"
+        from pathlib import Path
+        from lightning_nas.experiment.runners import RayRunner, Work
+
+        def children(pid):
+            found = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True)
+            lines = [line.strip().split(None, 1) for line in found.stdout.splitlines()]
+            return [args for _, args in lines] + [each for child, _ in lines for each in children(int(child))]
+
+        runner = RayRunner(Work(None), 1, Path(sys.argv[1]))
+        print([args for args in children(os.getpid()) if args == "ray::IDLE"])
+        runner.close()
+    """
+    assert printed_by(script, tmp_path).strip() == "[]"
 
 
 def test_trials_end_once_another_driver_has_the_folder(cluster: SimpleNamespace, tmp_path: Path) -> None:

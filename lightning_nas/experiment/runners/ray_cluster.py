@@ -380,6 +380,9 @@ def _connected(address: str | None) -> Iterator[tuple[Any, bool]]:
     before = _environment()
     try:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Else a Ray that we start has `init` wait for workers that no trial needs, and for ever if one of them dies or
+        # takes more than a minute (https://github.com/ray-project/ray/issues/40131).
+        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
         import ray
 
         if ray.is_initialized():
