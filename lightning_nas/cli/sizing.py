@@ -53,6 +53,7 @@ def add(commands: Commands) -> None:
 
 
 def _profile(options: argparse.Namespace) -> None:
+    from rich.console import Console
     from rich.progress import track
 
     from lightning_nas.cli.reading import console, table
@@ -63,7 +64,8 @@ def _profile(options: argparse.Namespace) -> None:
     total = min(size, options.samples)
     drawn = costs_of_space(model, options.input, options.samples, options.seed)
     try:
-        costs = list(track(drawn, "Building", total, transient=True, disable=not sys.stderr.isatty()))
+        shown = track(drawn, "Building", total, console=Console(stderr=True), transient=True)
+        costs = list(shown if sys.stderr.isatty() else drawn)
     except (RuntimeError, ValueError, TypeError) as error:
         shapes = " and ".join(map(str, options.input)) or "none"
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
