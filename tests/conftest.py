@@ -10,7 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import hypothesis
 import pytest
+
+# Machines that run tests are busy: how long an example takes says nothing.
+hypothesis.settings.register_profile("lightning-nas", deadline=None)
+hypothesis.settings.load_profile("lightning-nas")
 
 # Set by pytest, by Lightning when it looks for a GPU, by torch when it first compiles, by Ray when imported.
 NOT_OURS = {

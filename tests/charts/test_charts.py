@@ -106,7 +106,7 @@ any_trial = st.builds(
 
 
 @given(st.lists(any_trial, max_size=12, unique_by=lambda trial: trial.number))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_the_trials_hold_there_is_a_chart(trials: list[Trial]) -> None:
     for option in (
         charts.history(trials, ACC),

@@ -49,7 +49,7 @@ def test_the_genotypes_of_the_reference_are_drawn() -> None:
             check(svg)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6))
 def test_any_cell_is_drawn_without_crossing_a_box(seed: int) -> None:
     rng = np.random.default_rng(seed)

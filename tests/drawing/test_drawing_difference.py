@@ -24,7 +24,7 @@ def chain(*layers: Layer, skips: tuple[tuple[int, int], ...] = ()) -> Architectu
     return Architecture(layers, (*edges, *skips), sum(each.params for each in layers), 10, {"": "Net"})
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(architectures(14), architectures(14))
 def test_any_two_networks_are_drawn(before: Architecture, after: Architecture) -> None:
     for depth in (0, 3):
@@ -37,7 +37,7 @@ def test_any_two_networks_are_drawn(before: Architecture, after: Architecture) -
         assert [pair.after for pair in pairs if pair.after is not None] == list(range(len(parts[1])))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(architectures())
 def test_equal_networks_have_no_difference(architecture: Architecture) -> None:
     svg = difference_svg(architecture, architecture, 9)

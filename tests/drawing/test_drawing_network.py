@@ -21,7 +21,7 @@ def names_of(svg: str) -> list[str]:
     return [group.get("data-name", "") for group in read(svg).iter(f"{NS}g")]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(architectures(), st.sampled_from([0, 1, 9]))
 def test_any_network_is_drawn_with_each_part_and_line_once(architecture: Architecture, depth: int) -> None:
     svg = network_svg(architecture, depth)
@@ -32,7 +32,7 @@ def test_any_network_is_drawn_with_each_part_and_line_once(architecture: Archite
     assert len(boxes(svg)) == len(parts)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(architectures(), st.sampled_from([0, 1, None]))
 def test_folding_loses_no_layer_and_no_connection(architecture: Architecture, depth: int | None) -> None:
     parts, edges = fold(architecture, depth)
@@ -52,7 +52,7 @@ def test_folding_loses_no_layer_and_no_connection(architecture: Architecture, de
     assert inside + len(crossing) == len(architecture.edges)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(architectures())
 def test_lines_lead_from_box_to_box(architecture: Architecture) -> None:
     count = len(architecture.layers)

@@ -69,7 +69,7 @@ def trials(draw: st.DrawFn) -> Trial:
     )
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(trial=trials())
 def test_a_trial_comes_back_as_it_was_written(store: SqliteStore, tmp_path: Path, trial: Trial) -> None:
     store.write(trial)  # over that of the example before

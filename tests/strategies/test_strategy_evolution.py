@@ -30,7 +30,7 @@ def history(scores, seed=0):
     return [completed(i, SPACE.sample(rng), score) for i, score in enumerate(scores)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(generators(), st.integers(1, 8), st.integers(1, 8))
 def test_a_child_differs_in_one_label_from_one_of_the_newest(rng, population, rivals):
     population, rivals = max(population, rivals), min(population, rivals)

@@ -15,7 +15,7 @@ from lightning_nas.trial import Trial
 RNG = np.random.default_rng(0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(search_spaces(max_labels=4, finite=True, max_size=3))
 def test_it_walks_the_space_in_order(space):
     trials = search(GridSearch(), space, lambda sample: 0.0, 50)

@@ -36,7 +36,7 @@ def plain(**settings):
 # -- steps --------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(search_spaces(max_labels=4, finite=True, max_size=4), generators())
 def test_in_small_domains_the_steps_are_the_neighbours(space, rng):
     sample = space.sample(rng)
@@ -45,7 +45,7 @@ def test_in_small_domains_the_steps_are_the_neighbours(space, rng):
     assert set(keys) == set(map(space.key, space.neighbours(sample)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(search_spaces(max_labels=4), generators())
 def test_steps_are_other_samples_of_the_space(space, rng):
     sample = space.sample(rng)
@@ -67,7 +67,7 @@ def test_a_large_subset_gains_loses_or_swaps_a_member():
     assert all(len(set(members) & {"a", "c", "d"}) == 2 for members in found)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(domains(), generators(), st.floats(0, 1))
 def test_a_draw_near_a_value_stays_in_the_domain_and_the_window(domain, rng, width):
     value = domain.sample(rng)
