@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -48,13 +49,14 @@ class Chart(ui.echart, component="chart.js"):
 
     def _draw(self) -> None:
         if not self.is_deleted:
-            self.props["options"] = {**_json(themed(self._shown, self._dark)), "animation": False}
+            option = {**themed(self._shown, self._dark), "animation": False}
+            self.props["options"] = json.dumps(_finite(option), separators=(",", ":"))
 
 
-def _json(value: Any) -> Any:
-    """A value that JSON can hold: NaN and infinities become null."""
+def _finite(value: Any) -> Any:
+    """A value that JSON can hold: NaN and infinities become None."""
     if isinstance(value, Mapping):
-        return {key: _json(each) for key, each in value.items()}
+        return {key: _finite(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_json(each) for each in value]
+        return [_finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -43,7 +43,7 @@ from lightning_nas.drawing.palette import DARK
 from lightning_nas.experiment import folder
 
 _IDLE_S = 10.0
-_RECONNECT_S = 15.0  # a machine that was busy, or asleep, for less keeps what was chosen on its page
+_RECONNECT_S = 10.0  # a machine that was busy, or asleep, for less keeps what was chosen on its page
 _STYLE = Path(__file__).with_name("look.css")
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><g fill="none" stroke="#1f5fbf" stroke-width="3">'
