@@ -182,6 +182,8 @@ def _draw_buttons(reader: Reader, trial: Trial) -> None:
             ui.spinner(size="1.2em")
             text(f"Making {formatter} in a process of its own; this may take half a minute ...")
         made = await run.io_bound(export, reader.directory, trial.number, formatter)
+        if told.is_deleted:  # the page has been left
+            return
         told.clear()
         with told:
             if isinstance(made, Failure):

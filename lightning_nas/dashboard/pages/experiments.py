@@ -25,7 +25,7 @@ async def show(page: Page) -> None:
 
     async def look() -> None:
         glances = await run.io_bound(page.experiments.glances)
-        if glances is None:
+        if glances is None or body.is_deleted:  # the server ends, or the page has been left
             return
         if list(rows) != [glance.key for glance in glances]:
             body.clear()
