@@ -29,6 +29,8 @@ from lightning_nas.trial import Candidate, Report
 
 _LIMIT_S = 60.0
 
+_TOO_LATE_S = 0.7  # after which the thread of a trial that has ended reports
+
 
 @dataclass(frozen=True)
 class Evaluates:
@@ -110,7 +112,7 @@ def reports_too_late(candidate: Candidate, report: Report) -> Any:
     """Leaves a thread that reports once the trial has ended."""
 
     def go_on() -> None:
-        time.sleep(0.1)
+        time.sleep(_TOO_LATE_S)
         report(9, {"x": 9.0})
 
     threading.Thread(target=go_on).start()
@@ -282,7 +284,7 @@ class RunnerSuite(abc.ABC):
 
         with self.runner(reports_too_late, tmp_path) as runner:
             assert run(runner, [job(tmp_path, n) for n in range(2)], note)[1].metrics == {"default": 1.0}
-            end = time.monotonic() + 0.3
+            end = time.monotonic() + 2 * _TOO_LATE_S
             while time.monotonic() < end:
                 runner.poll(0.05, note)
         assert steps == []
