@@ -102,7 +102,9 @@ class Recorder:
         found = architecture_of(model.get_submodule(name), args, kwargs)
         if name:
             found = _below(found, name, sum(p.numel() for p in model.parameters()))
-        path.write_text(json.dumps(found.to_json(), separators=(",", ":")), encoding="utf-8")
+        draft = path.with_suffix(".draft")  # a trial that is killed here leaves no half of it
+        draft.write_text(json.dumps(found.to_json(), separators=(",", ":")), encoding="utf-8")
+        draft.replace(path)
 
     def _see(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The hook: keeps `args` if they are better than what was seen before."""

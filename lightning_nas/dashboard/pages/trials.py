@@ -159,9 +159,8 @@ async def show(page: Page, key: str) -> None:
         selected[:] = sorted(event.args)
         now = [*selected]
         found = await run.io_bound(reader.with_reports, now[:_COMPARED]) if now else []
-        if (
-            found is not None and now == selected and not compared.is_deleted
-        ):  # no others were selected meanwhile
+        # Others may have been selected meanwhile, and the server may end.
+        if found is not None and now == selected and not compared.is_deleted:
             _draw_comparison(page, reader, compared, found, len(now))
 
     numbers = f"getElement({table.id}).api.getSelectedRows().slice(0, {_COMPARED + 1}).map(row => row.number)"

@@ -90,12 +90,13 @@ def _write_code(work: Work, job: Job) -> None:
         return
     from lightning_nas.evaluators.artifacts import WEIGHTS  # with torch, which a model needs anyway
 
-    if not (
-        job.directory / WEIGHTS
-    ).exists():  # it was not trained, but looked up, or scored as a part of others
+    # Without weights it was not trained, but looked up, or scored as a part of others.
+    if not (job.directory / WEIGHTS).exists():
         return
+    draft = path.with_suffix(".draft")  # a trial that is killed here leaves no half of it
     try:
-        path.write_text(work.code(job.sample), encoding="utf-8")
+        draft.write_text(work.code(job.sample), encoding="utf-8")
+        draft.replace(path)
     except Exception as error:  # no reason to lose a trial
         print(f"There is no {CODE}: {error}", file=sys.stderr)
 
